@@ -1,0 +1,1 @@
+"""Settings and the remotes file: where they come from and which one wins."""

@@ -1,0 +1,1 @@
+"""restic's REST API over HTTP: knows no storage."""

@@ -1,0 +1,1 @@
+"""Where bytes live: one file a driver, and decorators around them. Knows no HTTP server."""

@@ -1,0 +1,1 @@
+"""Decorators around a remote, one a file; each provides ``IRemote`` itself."""

@@ -1,0 +1,43 @@
+"""Where the files of a repository lie on a remote: restic's default layout (``internal/backend/layout`` in restic).
+
+``data/2159dd48…`` is stored as ``data/21/2159dd48…``, everything else flat, so the same repository opens with restic's
+own local, sftp, s3 and rclone backends.
+"""
+
+from __future__ import annotations
+
+import re
+
+from resticd.repository.names import CONFIG, Blob, Directory, Repository
+
+_DATA = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+_FLAT = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def repository_prefix(repository: Repository) -> str:
+    """The prefix of all keys of a repository: empty, or with a slash at its end."""
+    return "".join(f"{segment}/" for segment in repository.segments)
+
+
+def directory_prefix(directory: Directory) -> str:
+    """The prefix of the keys of one type."""
+    return f"{repository_prefix(directory.repository)}{directory.type}/"
+
+
+def blob_key(blob: Blob) -> str:
+    """The key of one file."""
+    prefix = repository_prefix(blob.repository)
+    if blob.is_config:
+        return prefix + CONFIG
+    if blob.type == "data":
+        return f"{prefix}data/{blob.name[:2]}/{blob.name}"
+    return f"{prefix}{blob.type}/{blob.name}"
+
+
+def blob_name(directory: Directory, key: str) -> str | None:
+    """The restic name of a listed key of ``directory``, or None where the key is not restic's and must not be shown."""
+    rest = key[len(directory_prefix(directory)) :]
+    if directory.type == "data":
+        match = _DATA.match(rest)
+        return match[2] if match else None
+    return rest if _FLAT.match(rest) else None

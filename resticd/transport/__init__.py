@@ -1,0 +1,1 @@
+"""How drivers reach their storage: HTTP agents, ssh, child processes."""
