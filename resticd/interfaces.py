@@ -155,7 +155,7 @@ class IRemote(Interface):
         """Make the place for keys under ``prefix`` where the remote has such a thing (a directory, a bucket)."""
 
     def tidy(prefix: str) -> Deferred[None]:
-        """Remove the empty directories at and under ``prefix``, where the remote has such things. Keeps every object."""
+        """Remove the empty directories at and under ``prefix``, where the remote has any. Keeps every object."""
 
     def usage() -> Deferred[Usage]:
         """Room on the remote, or ``Unsupported``."""
