@@ -1,0 +1,57 @@
+# make serve   try it: a server over ./backups on localhost:8080
+# make test    lint, then all tests; brings the real clients and servers that the tests use
+# make venv    only the environment, in .venv      make lint    format, style and types
+# make bench   measure beside rest-server and rclone, rewrites docs/benchmarks.md (see bench/__main__.py)
+# make clean   remove what the targets above made; ./backups stays
+
+PYTHON ?= python3
+ADDR ?= localhost:8080
+BACKUPS ?= ./backups
+PYTEST_WORKERS ?= 4
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .peers
+# Debian packages: of the environment, and those that only the tests use.
+VENV_PACKAGES := python3-venv
+TEST_PACKAGES := openssl
+
+.PHONY: help venv peers serve test lint bench clean
+
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
+
+venv: $(VENV)/.installed
+
+# "compat" puts this directory itself on the path: twistd finds twisted/plugins only there.
+$(VENV)/.installed: pyproject.toml setup.py
+	@PYTHON="$(PYTHON)" tools/make-venv $(VENV) $(VENV_PACKAGES)
+	$(BIN)/pip install -q --config-settings editable_mode=compat -e '.[dev]'
+	@touch $@
+
+peers: venv
+	@tools/system-packages $(TEST_PACKAGES)
+	@PYTHON=$(BIN)/python tools/get-peers $(PEERS)
+
+serve: venv
+	@mkdir -p "$(BACKUPS)"
+	@tools/first-steps "$(ADDR)" "$(BACKUPS)"
+	@exec $(BIN)/twistd -n --pidfile= resticd --addr "$(ADDR)" "$(BACKUPS)"
+
+lint: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Pytest comes last, so that its summary is the last line.
+test: peers lint
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+bench: peers
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
