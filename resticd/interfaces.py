@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import field, frozen
+from twisted.internet.interfaces import IConsumer
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IAddress, IConsumer
+    from twisted.internet.interfaces import IAddress
 
     from resticd.streams import Span
 
@@ -75,21 +76,12 @@ class IBody(Interface):
         """Release what is held without delivering. Does nothing after ``deliver`` was called."""
 
 
-class IUpload(Interface):
-    """A consumer of one object's bytes (it provides ``IConsumer`` too). Nothing is visible before ``commit`` fires.
+class IUpload(IConsumer):
+    """A consumer of one object's bytes. Nothing is visible before ``commit`` fires.
 
     It pauses its producer while more than a few buffers wait. When it cannot go on (no space, the remote is gone)
     it calls ``stopProducing`` on its producer, ignores what still comes, and ``commit`` fails with the reason.
     """
-
-    def registerProducer(producer: object, streaming: bool) -> None:
-        """See ``IConsumer``."""
-
-    def unregisterProducer() -> None:
-        """See ``IConsumer``."""
-
-    def write(data: bytes) -> None:
-        """See ``IConsumer``."""
 
     def commit() -> Deferred[Stat]:
         """Make the object visible. Called once, after the last ``write``; the producer is unregistered by then.
@@ -131,7 +123,7 @@ class IRemote(Interface):
     def stat(key: str) -> Deferred[Stat]:
         """Size and time of an object, or ``NotFound``."""
 
-    def list(prefix: str) -> AsyncIterator[list[Entry]]:
+    def list(prefix: str) -> AsyncGenerator[list[Entry], None]:
         """All objects whose key begins with ``prefix``, at every depth, in no order, as pages of bounded length.
 
         A prefix under which nothing lies gives no pages. An error anywhere raises: an iteration that ends by itself

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resticd.errors import ClientGone, RangeNotSatisfiable
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IConsumer
+    from twisted.internet.interfaces import IProducer
 
     from resticd.workers import Workers
 
@@ -47,6 +47,7 @@ class Span:
         return offset, length
 
 
+@implementer(IConsumer)
 class ThreadedWriter:
     """The consumer side of an upload whose bytes are taken by blocking calls in a worker, in order, one at a time.
 
@@ -65,11 +66,11 @@ class ThreadedWriter:
         self._producer: IPushProducer | None = None
         self._drained: Deferred[None] | None = None
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Take a push producer; pull producers are not supported, as no caller has one."""
         if not streaming:
             raise TypeError("an upload takes push producers only")
-        self._producer = producer
+        self._producer = cast(IPushProducer, producer)
         self._paused = False
         if self._failure is not None:
             producer.stopProducing()

@@ -1,0 +1,151 @@
+"""What a flag is, and the texts that flags take (rclone's: ``fs/config/flags`` and ``fs/parseduration.go``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+from attrs import frozen
+
+T = TypeVar("T")
+
+
+@frozen
+class Flag:
+    """One flag.
+
+    :ivar name: without dashes, as on the command line.
+    :ivar parse: makes a value of the text; raises ``ValueError`` that says what is wrong with it.
+    :ivar default: the value where nobody says anything.
+    :ivar help: one sentence.
+    :ivar metavar: what to call the argument; empty for a switch.
+    :ivar repeats: the flag may be given several times; its value is a tuple.
+    :ivar counts: a switch whose value is how often it is given.
+    :ivar short: one letter, or empty.
+    :ivar secret: the value is never shown.
+    """
+
+    name: str
+    parse: Callable[[str], Any]
+    default: Any
+    help: str
+    metavar: str = ""
+    repeats: bool = False
+    counts: bool = False
+    short: str = ""
+    secret: bool = False
+
+    @property
+    def attribute(self) -> str:
+        """The name of the field that holds the value."""
+        return attribute_of(self.name)
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it stands without an argument (``--name=false`` is allowed nevertheless)."""
+        return not self.metavar
+
+
+def attribute_of(name: str) -> str:
+    """The Python identifier for a flag's name."""
+    return "pass_" if name == "pass" else name.replace("-", "_")
+
+
+def flag(
+    default: T,
+    parse: Callable[[str], Any],
+    metavar: str,
+    help: str,
+    *,
+    repeats: bool = False,
+    short: str = "",
+    secret: bool = False,
+) -> T:
+    """A field of the settings that is a flag with an argument. See ``Flag``."""
+    return _field(default, parse=parse, metavar=metavar, help=help, repeats=repeats, short=short, secret=secret)
+
+
+def switch(help: str, *, default: bool = False, short: str = "") -> bool:
+    """A field of the settings that is a flag without an argument."""
+    return _field(default, parse=parse_bool, help=help, short=short)
+
+
+def counter(help: str, *, short: str = "") -> int:
+    """A field of the settings that counts how often its flag is given."""
+    return _field(0, parse=int, help=help, short=short, counts=True)
+
+
+def _field(default: T, **about: Any) -> T:
+    # attrs.field returns T for type checkers, as this function does.
+    made: T = attrs.field(default=default, metadata={"flag": about})
+    return made
+
+
+def flags_of(settings: type) -> tuple[Flag, ...]:
+    """The flags of an attrs class of settings, in their order."""
+    return tuple(
+        Flag(name=field.name.rstrip("_").replace("_", "-"), default=field.default, **field.metadata["flag"])
+        for field in attrs.fields(settings)
+        if "flag" in field.metadata
+    )
+
+
+def parse_bool(text: str) -> bool:
+    """As Go's ``strconv.ParseBool``, which rclone uses."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise ValueError("neither true nor false")
+
+
+def parse_text(text: str) -> str:
+    """Any text but an empty one."""
+    if not text:
+        raise ValueError("empty")
+    return text
+
+
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d|w|M|y)")
+_SECONDS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 7 * 86400.0,
+    "M": 30 * 86400.0,
+    "y": 365 * 86400.0,
+}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from ``1h30m``, ``250ms``, ``2d``; a plain number is seconds; ``off`` is 0."""
+    if text == "off":
+        return 0.0
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("not a duration such as 90s, 1h30m or 250ms")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([bkmgtpe])(?:i?b)?)?\Z", re.IGNORECASE)
+_POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes from ``10M``, ``1.5G``, ``64KiB``; a plain number is KiB, as in rclone; ``off`` is None."""
+    if text == "off":
+        return None
+    match = _SIZE.match(text)
+    if match is None:
+        raise ValueError("not a size such as 512, 10M or 1G")
+    number, unit = match.groups()
+    return int(float(number) * 1024 ** _POWERS[(unit or "k").lower()])

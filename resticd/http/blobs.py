@@ -1,0 +1,67 @@
+"""Handlers for one file. They do not know which protocol the request came by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resticd.http.ranges import parse_range
+from resticd.http.receiving import receive_body
+from resticd.http.sending import send_body
+
+if TYPE_CHECKING:
+    from resticd.http.request import StreamingRequest
+    from resticd.repository.names import Blob
+    from resticd.repository.operations import Repositories
+
+
+async def head_blob(repositories: Repositories, request: StreamingRequest, blob: Blob) -> None:
+    """Answer with the size alone."""
+    stat = await repositories.stat(request.caller, blob)
+    _describe(request, stat.size)
+    request.finish()
+
+
+async def get_blob(repositories: Repositories, request: StreamingRequest, blob: Blob) -> None:
+    """Stream the file, or the single range that the request asks for.
+
+    A broken delivery raises after the headers were written, which breaks the connection: never a short 200.
+    """
+    # There are no validators that an If-Range could match, so its condition is false and the whole file is meant.
+    conditional = request.requestHeaders.hasHeader(b"if-range")
+    header = request.getHeader("range")
+    span = None if conditional else parse_range(header)
+    body = await repositories.open(request.caller, blob, span)
+    try:
+        _describe(request, body.length)
+        if span is not None:
+            request.setResponseCode(206)
+            last = body.offset + body.length - 1
+            request.setHeader(b"content-range", b"bytes %d-%d/%d" % (body.offset, last, body.size))
+        await send_body(request, body)
+    finally:
+        body.close()
+    request.finish()
+
+
+async def post_blob(repositories: Repositories, request: StreamingRequest, blob: Blob) -> None:
+    """Store the request's body; returns when it is durable.
+
+    An upload that cannot go on, for lack of space say, stops the body early, and ``commit`` raises the reason.
+    """
+    store = await repositories.store(request.caller, blob, request.body.length)
+    try:
+        await receive_body(request, store.upload)
+        await store.commit()
+    finally:
+        await store.upload.abort()  # does nothing after a commit
+
+
+async def delete_blob(repositories: Repositories, request: StreamingRequest, blob: Blob) -> None:
+    """Remove the file."""
+    await repositories.delete(request.caller, blob)
+
+
+def _describe(request: StreamingRequest, length: int) -> None:
+    request.setHeader(b"content-type", b"application/octet-stream")
+    request.setHeader(b"content-length", b"%d" % length)
+    request.setHeader(b"accept-ranges", b"bytes")

@@ -1,0 +1,266 @@
+"""A request whose handler runs when the headers are in, and whose body streams.
+
+Twisted's ``Request.gotLength`` makes a file and the handler runs when all of the body lies in it. Here the handler
+runs from ``gotLength`` itself. This module owns everything that follows from that, for HTTP/1.1 (``HTTPChannel``) and
+HTTP/2 (``H2Stream``) alike, and all use of Twisted's private names.
+
+- On HTTP/1.1 ``gotLength`` comes last of all headers; on HTTP/2 it may come before the other headers, which are
+  complete at ``parseCookies``. The handler runs after both.
+- The method and path are not in the request then, but in ``channel._command`` and ``_path``, or ``command`` and
+  ``path``.
+- The channel cannot begin the next request before the body of this one was read. ``finish`` therefore waits for the
+  body's end; what nobody wants is drained within bounds and then the connection is closed, so that the rest of a body
+  is never read as the next request.
+- Twisted answers Expect: 100-continue after ``gotLength``, possibly after our final answer. The header is taken away
+  and ``want_body`` answers it when somebody wants the body.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IDelayedCall
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import datetimeToString
+from zope.interface import implementer
+
+from resticd import __version__
+from resticd.events import RequestDone
+from resticd.http.body import RequestBody
+from resticd.interfaces import Caller
+
+if TYPE_CHECKING:
+    from resticd.http.site import Site
+
+#: A body that nobody wants is read up to this many bytes before its connection is closed: a client that is in the
+#: middle of a pack (16 MiB by default) learns the answer instead of a reset connection.
+DRAIN_BYTES = 32 * 1024 * 1024
+#: … and for this long, in seconds.
+DRAIN_SECONDS = 10.0
+#: What is left of a body may be this long for the connection to be kept after an early answer.
+KEEP_BYTES = 64 * 1024
+
+SERVER = f"resticd/{__version__}".encode()
+
+
+class StreamingRequest(server.Request):
+    """See the module.
+
+    :ivar body: the request's ``RequestBody``.
+    :ivar caller: who sent it; set by the gate.
+    """
+
+    site: Site
+    body: RequestBody
+    #: an ``HTTPChannel`` or ``H2Stream``; None once the connection is lost
+    channel: Any
+    caller = Caller()
+    defaultContentType = None
+
+    _headers_in = False
+    _length: int | None = None
+    _length_known = False
+    _dispatched = False
+    _finishing = False
+    _reported = False
+    _expects_continue = False
+    _drain_deadline: IDelayedCall | None = None
+    _started: float = 0.0
+
+    # From the channel: headers, body, end.
+
+    def gotLength(self, length: int | None) -> None:
+        """The length of the body is known, None where it is chunked (see ``Request.gotLength``)."""
+        self._length = length
+        self._length_known = True
+        self._dispatch_early()
+
+    def parseCookies(self) -> None:
+        """All headers are in. Cookies are of no interest."""
+        self._headers_in = True
+        self._dispatch_early()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Some of the body is in."""
+        self.body.arrived(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """All of the body is in."""
+        if not self._dispatched:
+            self._dispatch(command, path, version)
+        self.body.ended()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client is gone."""
+        self._stop_deadline()
+        if self._dispatched:
+            self.body.lost()
+            if not self.finished:
+                self._report(complete=False)
+        super().connectionLost(reason)
+
+    def _dispatch_early(self) -> None:
+        """Run the handler now if there is a body to stream; a request without one is dispatched when it is complete."""
+        if not (self._headers_in and self._length_known) or self._length == 0:
+            return
+        channel = self.channel
+        if hasattr(channel, "streamID"):
+            self._dispatch(channel.command, channel.path, b"HTTP/2")
+        else:
+            self._dispatch(channel._command, channel._path, channel._version)
+
+    def _dispatch(self, command: bytes, path: bytes, version: bytes) -> None:
+        self._dispatched = True
+        self.site = self.channel.site
+        self._started = self.site.clock.seconds()
+        self.content = None
+        self.body = RequestBody(self, self._length)
+        if self._length == 0:
+            self.body.complete = True
+        self._expects_continue = (self.requestHeaders.getRawHeaders(b"expect") or [b""])[0].lower() == b"100-continue"
+        self.requestHeaders.removeHeader(b"expect")
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path, _, query = path.partition(b"?")
+        self.args = parse_qs(query, keep_blank_values=True)
+        self.process()
+
+    def process(self) -> None:
+        """Hand the request to the site's resource.
+
+        ``postpath`` stays percent-encoded: ``repository.names.parse`` alone undoes that, once.
+        """
+        self.setHeader(b"server", SERVER)
+        self.setHeader(b"date", datetimeToString())
+        self.prepath = []
+        self.postpath = self.path[1:].split(b"/")
+        try:
+            self.render(self.site.resource)
+        except Exception:
+            self.processingFailed(Failure())
+
+    # The body's side of the connection (``http.body.Upstream``).
+
+    def pause_body(self) -> None:
+        """Let the client wait; the idle timeout rests, since the waiting is ours."""
+        channel = self.channel
+        if channel is None:
+            return
+        if hasattr(channel, "streamID"):
+            channel.pauseProducing()
+        else:
+            channel.setTimeout(None)
+            channel._networkProducer.pauseProducing()
+
+    def resume_body(self) -> None:
+        """Read on."""
+        channel = self.channel
+        if channel is None:
+            return
+        if hasattr(channel, "streamID"):
+            channel.resumeProducing()
+        else:
+            channel.setTimeout(channel.timeOut)
+            channel._networkProducer.resumeProducing()
+
+    def want_body(self) -> None:
+        """Answer Expect: 100-continue, once, unless the final answer has begun."""
+        if self._expects_continue and not self.startedWriting and self.channel is not None:
+            self._expects_continue = False
+            self.channel._send100Continue()
+
+    # The answer.
+
+    def write(self, data: bytes) -> None:
+        """Write some of the answer; the first call writes the headers."""
+        if not self.startedWriting and not self.body.complete:
+            left = self.body.left
+            if (left is None or left > KEEP_BYTES) and not hasattr(self.channel, "streamID"):
+                self.setHeader(b"connection", b"close")
+                self.channel.persistent = False
+        super().write(data)
+
+    def finish(self) -> None:
+        """The answer is complete. The request ends when its body was read, or drained within bounds."""
+        if self._disconnected or self._finishing:
+            return
+        self._finishing = True
+        if not self.startedWriting:
+            self.write(b"")
+        if self.body.complete:
+            self._finish_now()
+            return
+        self._drain_deadline = self.site.clock.callLater(DRAIN_SECONDS, self.abort)
+        self.body.deliver(_Drain(self)).addCallbacks(self._drained, lambda _: None)
+
+    def abort(self) -> None:
+        """Break the connection (HTTP/2: reset the stream), so that an incomplete answer cannot look complete."""
+        self._stop_deadline()
+        channel = self.channel
+        if channel is None:
+            return
+        if hasattr(channel, "streamID"):
+            channel.abortConnection()
+        else:
+            channel.transport.abortConnection()
+
+    def wait_until_finished(self) -> Deferred[None]:
+        """Fires when the request is over, fails when its connection is lost before. The same as ``notifyFinish``."""
+        return self.notifyFinish()
+
+    def _drained(self, _: None) -> None:
+        if self.body.complete:
+            self._finish_now()
+
+    def _finish_now(self) -> None:
+        self._stop_deadline()
+        self._report(complete=True)
+        super().finish()
+
+    def _stop_deadline(self) -> None:
+        deadline, self._drain_deadline = self._drain_deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+
+    def _report(self, complete: bool) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        self.site.sink.emit(
+            RequestDone(
+                caller=self.caller,
+                method=self.method.decode("ascii", "replace"),
+                uri=self.uri.decode("ascii", "backslashreplace"),
+                protocol=self.clientproto.decode("ascii", "replace"),
+                status=self.code,
+                received=self.body.received,
+                sent=self.sentLength,
+                duration=self.site.clock.seconds() - self._started,
+                complete=complete,
+                referer=(self.getHeader(b"referer") or b"").decode("ascii", "backslashreplace"),
+                agent=(self.getHeader(b"user-agent") or b"").decode("ascii", "backslashreplace"),
+            )
+        )
+
+
+@implementer(IConsumer)
+class _Drain:
+    """Reads what is left of a body, up to a bound, and forgets it."""
+
+    def __init__(self, request: StreamingRequest) -> None:
+        self._request = request
+        self._left = DRAIN_BYTES
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        """See ``IConsumer``."""
+
+    def unregisterProducer(self) -> None:
+        """See ``IConsumer``."""
+
+    def write(self, data: bytes) -> None:
+        """See ``IConsumer``."""
+        self._left -= len(data)
+        if self._left < 0:
+            self._request.abort()

@@ -1,0 +1,70 @@
+"""``twistd resticd``'s options: every flag of the settings, and what to serve."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import NoReturn
+
+from twisted.python import usage
+
+from resticd import __version__
+from resticd.config.commandline import parse_command_line
+from resticd.config.flags import Flag, attribute_of
+from resticd.config.settings import FLAGS, Settings
+from resticd.errors import ConfigurationError
+
+_HELP = Flag("help", bool, False, "Show this text.", short="h")
+_VERSION = Flag("version", bool, False, "Show the version.")
+
+
+class Options(usage.Options):
+    """A ``usage.Options`` that reads rclone's flags. ``settings`` holds the result of ``parseOptions``."""
+
+    synopsis = "[flags] REMOTE"
+    longdesc = "Serve the restic repositories on REMOTE: a directory, or remote:path as in rclone."
+
+    settings: Settings
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line. A mistake ends the program with one line on standard error and status 1."""
+        argv = sys.argv[1:] if options is None else options
+        try:
+            self.settings = read_settings(argv)
+        except ConfigurationError as error:
+            fail(error)
+
+    def __str__(self) -> str:
+        return help_text()
+
+
+def read_settings(argv: Sequence[str]) -> Settings:
+    """The settings that the command line makes. ``--help`` and ``--version`` print and exit."""
+    line = parse_command_line(argv, (*FLAGS, _HELP, _VERSION))
+    if line.values.pop("help", False):
+        print(help_text())  # noqa: T201 - what the user asked for
+        sys.exit(0)
+    if line.values.pop("version", False):
+        print(f"resticd {__version__}")  # noqa: T201 - what the user asked for
+        sys.exit(0)
+    if len(line.arguments) != 1:
+        raise ConfigurationError("say what to serve: one directory or remote:path")
+    values = {attribute_of(name): value for name, value in line.values.items()}
+    return Settings(remote=line.arguments[0], **values)
+
+
+def fail(error: ConfigurationError) -> NoReturn:
+    """End the program as a user expects it: one line, status 1, no traceback."""
+    sys.exit(f"resticd: {error}")
+
+
+def help_text() -> str:
+    """The text of ``--help``."""
+    lines = [f"Usage: twistd [twistd's options] resticd {Options.synopsis}", "", Options.longdesc, "", "Flags:"]
+    for flag in (*FLAGS, _HELP, _VERSION):
+        letter = f"-{flag.short}, " if flag.short else "    "
+        head = f"  {letter}--{flag.name}" + (f" {flag.metavar}" if flag.metavar else "")
+        lines.append(head)
+        lines += textwrap.wrap(flag.help, 100, initial_indent=" " * 10, subsequent_indent=" " * 10)
+    return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""What can be done to repositories, over any remote: names become keys, policy is asked, uploads are judged."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple
+
+from attrs import frozen
+
+from resticd.errors import AlreadyExists, Corrupt, NotFound, StorageError
+from resticd.repository.layout import blob_key, blob_name, directory_prefix, repository_prefix
+from resticd.repository.names import TYPES, Blob, Directory, Repository
+from resticd.streams import ThreadedWriter
+
+if TYPE_CHECKING:
+    from resticd.interfaces import Caller, IBody, IRemote, IUpload, Stat
+    from resticd.repository.policy import Policy
+    from resticd.streams import Span
+    from resticd.workers import Workers
+
+
+class Listed(NamedTuple):
+    """One file of a list."""
+
+    name: str
+    #: in bytes
+    size: int
+
+
+class Repositories:
+    """All repositories on one remote.
+
+    Every method is a coroutine that raises the errors of ``resticd.errors``; cancelling one stops what runs for it.
+
+    :param remote: where the files are.
+    :param policy: what callers may do.
+    :param workers: threads for hashing.
+    """
+
+    def __init__(self, remote: IRemote, policy: Policy, workers: Workers) -> None:
+        self._remote = remote
+        self._policy = policy
+        self._workers = workers
+
+    async def create(self, caller: Caller, repository: Repository) -> None:
+        """Make the place for a repository. One that exists is left as it is."""
+        self._policy.check_create(caller, repository)
+        await self._remote.make(repository_prefix(repository))
+
+    async def remove(self, caller: Caller, repository: Repository) -> None:
+        """Delete all files of a repository, its config first; files that are not restic's stay."""
+        self._policy.check_remove(caller, repository)
+        await self._remote.delete(blob_key(Blob(repository, "config", "")))
+        for kind in TYPES:
+            directory = Directory(repository, kind)
+            async with aclosing(self._remote.list(directory_prefix(directory))) as pages:
+                async for page in pages:
+                    for entry in page:
+                        if blob_name(directory, entry.key) is not None:
+                            await self._remote.delete(entry.key)
+            await self._remote.tidy(directory_prefix(directory))
+        await self._remote.tidy(repository_prefix(repository))
+
+    async def stat(self, caller: Caller, blob: Blob) -> Stat:
+        """Size and time of a file, or ``NotFound``."""
+        self._policy.check_read(caller, blob.repository)
+        return await self._remote.stat(blob_key(blob))
+
+    async def open(self, caller: Caller, blob: Blob, span: Span | None) -> IBody:
+        """A file, or the part of it that ``span`` names."""
+        self._policy.check_read(caller, blob.repository)
+        return await self._remote.open(blob_key(blob), span)
+
+    async def list(self, caller: Caller, directory: Directory) -> AsyncGenerator[builtins.list[Listed], None]:
+        """All files of a type, as pages without empty ones; what is not restic's is left out.
+
+        Ends by itself only when the list is complete.
+        """
+        self._policy.check_read(caller, directory.repository)
+        async with aclosing(self._remote.list(directory_prefix(directory))) as pages:
+            async for page in pages:
+                listed = [
+                    Listed(name, entry.size) for entry in page if (name := blob_name(directory, entry.key)) is not None
+                ]
+                if listed:
+                    yield listed
+
+    async def delete(self, caller: Caller, blob: Blob) -> None:
+        """Remove a file; one that is missing is a success."""
+        self._policy.check_delete(caller, blob)
+        await self._remote.delete(blob_key(blob))
+
+    async def store(self, caller: Caller, blob: Blob, size: int | None) -> Store:
+        """Start an upload of ``size`` bytes (None: not known). Nothing stored is ever replaced."""
+        self._policy.check_store(caller, blob)
+        sha256 = None if blob.is_config else blob.name
+        upload = await self._remote.begin(blob_key(blob), size, sha256)
+        return Store(self, blob, upload)
+
+    async def judge(self, blob: Blob, error: AlreadyExists | Corrupt) -> None:
+        """Decide what an upload that was not stored means: returns where the client's bytes are stored already.
+
+        A retry of an upload that had succeeded finds its own bytes, which must be read to be believed. Raises
+        ``AlreadyExists`` where something else is stored under the name, and ``error`` where nothing is.
+        """
+        try:
+            if isinstance(error, Corrupt):
+                await self._remote.stat(blob_key(blob))
+                raise AlreadyExists("another file is stored under this name")
+            if blob.is_config:
+                raise AlreadyExists("the repository has a config already")
+            if await self._hash(blob) != blob.name:
+                raise AlreadyExists("a damaged file is stored under this name")
+        except NotFound:
+            if isinstance(error, Corrupt):
+                raise error from None
+            raise StorageError("the file that was in the way is gone") from None
+
+    async def _hash(self, blob: Blob) -> str:
+        """The SHA-256 of what is stored."""
+        body = await self._remote.open(blob_key(blob), None)
+        digest = hashlib.sha256()
+
+        def update(chunks: builtins.list[bytes]) -> None:
+            for chunk in chunks:
+                digest.update(chunk)
+
+        consumer = ThreadedWriter(self._workers, update)
+        try:
+            if body.length:
+                await body.deliver(consumer)
+            await consumer.drained()
+        finally:
+            body.close()
+        return digest.hexdigest()
+
+
+@frozen
+class Store:
+    """One upload on its way: feed ``upload``, then ``commit``, and ``upload.abort()`` in every case."""
+
+    repositories: Repositories
+    blob: Blob
+    upload: IUpload
+
+    async def commit(self) -> None:
+        """Returns once the client's bytes are durable under the name, by this upload or an earlier one.
+
+        Raises ``Corrupt`` for bytes that do not hash to the name or fall short, ``AlreadyExists`` where other bytes are
+        stored.
+        """
+        try:
+            await self.upload.commit()
+        except (AlreadyExists, Corrupt) as error:
+            await self.repositories.judge(self.blob, error)
