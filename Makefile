@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PEERS := .peers
 # Debian packages: of the environment, and those that only the tests use.
 VENV_PACKAGES := python3-venv
-TEST_PACKAGES := openssl
+TEST_PACKAGES :=
 
 .PHONY: help venv peers serve test lint bench clean
 

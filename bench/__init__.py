@@ -1,0 +1,1 @@
+"""Measures resticd beside rest-server and ``rclone serve restic``; ``make bench`` runs it."""
