@@ -6,7 +6,15 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import field, frozen
-from twisted.internet.interfaces import IConsumer
+from twisted.internet.interfaces import (
+    IConsumer,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUNIX,
+)
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
@@ -14,6 +22,10 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from resticd.streams import Span
+
+
+class IReactor(IReactorCore, IReactorTime, IReactorThreads, IReactorFDSet, IReactorTCP, IReactorUNIX):
+    """What is asked of the reactor, all in one type; it is never checked at run time."""
 
 
 class Entry(NamedTuple):
@@ -210,7 +222,7 @@ class IBlockingSink(Interface):
         """
 
 
-class IFileBody(Interface):
+class IFileBody(IBody):
     """A body that is a part of an open file, so that the kernel can send it."""
 
     def fileno() -> int:

@@ -25,11 +25,10 @@ from resticd.workers import Workers
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
-    from twisted.internet.posixbase import PosixReactorBase
     from twisted.python.failure import Failure
 
     from resticd.config.settings import Settings
-    from resticd.interfaces import IRemote
+    from resticd.interfaces import IReactor, IRemote
 
 
 def makeService(options: Options) -> ResticdService:
@@ -52,7 +51,7 @@ class ResticdService(Service):
     name = "resticd"
     _log = Logger(namespace="resticd")
 
-    def __init__(self, reactor: PosixReactorBase, settings: Settings) -> None:
+    def __init__(self, reactor: IReactor, settings: Settings) -> None:
         self._reactor = reactor
         self._settings = settings
         self._workers = Workers(reactor)
@@ -60,7 +59,7 @@ class ResticdService(Service):
         policy = Policy(append_only=settings.append_only, delete_repos=settings.delete_repos)
         repositories = Repositories(self._remote, policy, self._workers)
         sink = LogSink(access=settings.verbose > 0)
-        self._site = Site(Api(repositories).resource(), reactor, sink)
+        self._site = Site(Api(repositories).resource(), reactor, self._workers, sink)
         self._ports: list[IListeningPort] = []
 
     def startService(self) -> None:

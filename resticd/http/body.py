@@ -82,6 +82,16 @@ class RequestBody:
             self._resume()
         return done
 
+    def take_over(self) -> list[bytes]:
+        """Stop the connection's reading: somebody else reads from the socket and tells ``StreamingRequest.body_taken``.
+
+        Returns what has arrived already. A later ``deliver`` reads the rest through the connection again.
+        """
+        self._upstream.want_body()
+        self._pause()
+        early, self._early = self._early, []
+        return early
+
     def arrived(self, data: bytes) -> None:
         """The connection read some of the body."""
         self.received += len(data)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from resticd.http.direct import plain_transport
+from resticd.http.direct_receive import receive_directly
+from resticd.interfaces import IBlockingSink
 
 if TYPE_CHECKING:
     from resticd.http.request import StreamingRequest
@@ -14,4 +18,8 @@ async def receive_body(request: StreamingRequest, upload: IUpload) -> None:
 
     Raises ``ClientGone`` when the connection ends first. Returns early when the upload wants no more.
     """
-    await request.body.deliver(upload)
+    transport = plain_transport(request)
+    if IBlockingSink.providedBy(upload) and transport is not None and request.can_be_taken_over:
+        await receive_directly(request, transport, cast(IBlockingSink, upload))
+    else:
+        await request.body.deliver(upload)

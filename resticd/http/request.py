@@ -171,6 +171,34 @@ class StreamingRequest(server.Request):
             self._expects_continue = False
             self.channel._send100Continue()
 
+    # For who reads the body from the socket itself (``direct_receive``); HTTP/1.1 with a Content-Length only.
+
+    @property
+    def can_be_taken_over(self) -> bool:
+        """Whether the rest of the body can be read behind the channel's back: its length is known, and no part of it
+        is on its way through the channel.
+        """
+        channel = self.channel
+        return self._length is not None and not self.body.complete and not channel._busyReceiving
+
+    def body_taken(self, count: int) -> None:
+        """``count`` further bytes of the body were read from the socket after ``body.take_over``."""
+        if self.channel is None:
+            return
+        self.body.received += count
+        decoder = self.channel._transferDecoder
+        decoder.contentLength -= count
+        if decoder.contentLength == 0:
+            # What _IdentityTransferDecoder.dataReceived does at the end.
+            finish, decoder.dataCallback, decoder.finishCallback = decoder.finishCallback, None, None
+            finish(b"")
+            self.resume_body()
+
+    def expect_progress(self, expected: bool) -> None:
+        """Start or stop the idle timeout while ``body.take_over`` holds."""
+        if self.channel is not None:
+            self.channel.setTimeout(self.channel.timeOut if expected else None)
+
     # The answer.
 
     def write(self, data: bytes) -> None:
