@@ -1,0 +1,60 @@
+"""``make bench``, or ``python -m bench``. What is measured can be narrowed by the environment, or after ``make bench``.
+
+- ``WORK="put get"``: some of start, put, put-small, get, ranges, head, list, restic.
+- ``PEERS="rest-server,resticd,resticd:--workers 2"``: the servers, with flags.
+- ``RESTICD_FLAGS="-v"``: flags for every resticd.
+- ``ROUNDS=5``: how often each server does each work; restic's work is done half as often.
+
+The table goes to standard output, every sample to ``bench/results/samples.json``. ``docs/benchmarks.md`` is rewritten
+when nothing was narrowed, or when ``OUTPUT=docs/benchmarks.md`` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from attrs import asdict
+
+from bench import report
+from bench.corpus import Corpus
+from bench.servers import DEFAULT, ROOT, Peer
+from bench.work import REAL_ONLY, WORK, perform, prepare
+
+RESULTS = ROOT / "bench" / "results"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    setting = os.environ.get
+    names = setting("WORK", "").split() or list(WORK)
+    peers = [Peer.parse(text) for text in (setting("PEERS") or ",".join(DEFAULT)).split(",")]
+    rounds = int(setting("ROUNDS") or 5)
+    whole = not (setting("WORK") or setting("PEERS") or setting("RESTICD_FLAGS"))
+    output = setting("OUTPUT") or (whole and ROOT / "docs" / "benchmarks.md")
+    if unknown := set(names) - set(WORK):
+        raise SystemExit(f"bench: no work {', '.join(unknown)}; there is {', '.join(WORK)}")
+
+    load_before = os.getloadavg()[0]
+    corpus = Corpus(RESULTS / "corpus")
+    prepare(corpus, names)
+    results: report.Results = {}
+    for name in names:
+        for number in range((rounds + 1) // 2 if name == "restic" else rounds):
+            for peer in peers:
+                if peer.kind == "null" and name in REAL_ONLY:
+                    continue
+                print(f"{name}, round {number + 1}: {peer.name}", file=sys.stderr)
+                report.collect(results, peer, perform(name, peer, corpus, RESULTS / "scratch", number))
+
+    samples = {row: {peer: [asdict(s) for s in taken] for peer, taken in of.items()} for row, of in results.items()}
+    (RESULTS / "samples.json").write_text(json.dumps(samples, indent=1))
+    print(report.table(results))
+    if output:
+        Path(output).write_text(report.page(results, rounds, load_before))
+
+
+if __name__ == "__main__":
+    main()
