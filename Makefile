@@ -24,10 +24,9 @@ help:
 
 venv: $(VENV)/.installed
 
-# "compat" puts this directory itself on the path: twistd finds twisted/plugins only there.
 $(VENV)/.installed: pyproject.toml setup.py
 	@PYTHON="$(PYTHON)" tools/make-venv $(VENV) $(VENV_PACKAGES)
-	$(BIN)/pip install -q --config-settings editable_mode=compat -e '.[dev]'
+	$(BIN)/pip install -q -e '.[dev]'
 	@touch $@
 
 peers: venv
