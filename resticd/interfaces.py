@@ -10,6 +10,7 @@ from twisted.internet.interfaces import (
     IConsumer,
     IReactorCore,
     IReactorFDSet,
+    IReactorSocket,
     IReactorTCP,
     IReactorThreads,
     IReactorTime,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from resticd.streams import Span
 
 
-class IReactor(IReactorCore, IReactorTime, IReactorThreads, IReactorFDSet, IReactorTCP, IReactorUNIX):
+class IReactor(IReactorCore, IReactorTime, IReactorThreads, IReactorFDSet, IReactorTCP, IReactorUNIX, IReactorSocket):
     """What is asked of the reactor, all in one type; it is never checked at run time."""
 
 
