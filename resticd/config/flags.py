@@ -136,13 +136,13 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([bkmgtpe])(?:i?b)?)?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([bkmgtpe])(?:i?b)?)?\Z", re.IGNORECASE)
 _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 
 
 def parse_size(text: str) -> int | None:
     """Bytes from ``10M``, ``1.5G``, ``64KiB``; a plain number is KiB, as in rclone; ``off`` is None."""
-    if text == "off":
+    if text.lower() == "off":
         return None
     match = _SIZE.match(text)
     if match is None:
