@@ -31,6 +31,10 @@ class Corpus:
         """The blobs of the repository ``bulk``: each name is the SHA-256 of its file."""
         return {path.name: path for path in self._once("bulk", self._make_bulk).glob("data/*/*")}
 
+    def large(self) -> Path:
+        """The one blob of the repository ``large``, 128 MiB as restic's largest packs."""
+        return next(self._once("large", self._make_large).glob("data/*/*"))
+
     def many(self) -> int:
         """How many objects the repository ``many`` holds."""
         self._once("many", self._make_many)
@@ -62,6 +66,10 @@ class Corpus:
         for number in range(self.blobs):
             block[:8] = number.to_bytes(8, "big")
             _store(draft, hashlib.sha256(block).hexdigest(), block)
+
+    def _make_large(self, draft: Path) -> None:
+        body = random.Random(1).randbytes(128 * MIB)
+        _store(draft, hashlib.sha256(body).hexdigest(), body)
 
     def _make_many(self, draft: Path) -> None:
         for number in range(self.objects):

@@ -123,8 +123,8 @@ class _Turn:
         return True
 
 
-def upload(port: int, files: Iterable[tuple[str, Path]]) -> None:
-    """POST each file to the path before it, over a few connections at once; each must be answered with 200."""
+def upload(port: int, files: Iterable[tuple[str, Path]], connections: int = CONNECTIONS) -> None:
+    """POST each file to the path before it, over several connections at once; each must be answered with 200."""
 
     def post(connection: socket.socket, job: tuple[str, Path]) -> None:
         path, file = job
@@ -137,7 +137,7 @@ def upload(port: int, files: Iterable[tuple[str, Path]]) -> None:
         _, length, got = _head(connection, 200)
         _drain(connection, length - len(got), bytearray(4096))
 
-    _share(port, files, post)
+    _share(port, files, post, connections)
 
 
 def download(port: int, paths: Sequence[str], size: int) -> None:
@@ -152,7 +152,7 @@ def download(port: int, paths: Sequence[str], size: int) -> None:
             raise Unexpected(f"{path}: {length} bytes, expected {size}")
         _drain(connection, length - len(got), sink)
 
-    _share(port, paths, get)
+    _share(port, paths, get, CONNECTIONS)
 
 
 def fetch(port: int, method: str, path: str, *headers: str, status: int = 200) -> bytes:
@@ -172,7 +172,7 @@ def fetch(port: int, method: str, path: str, *headers: str, status: int = 200) -
         return b"".join(parts)
 
 
-def _share(port: int, jobs: Iterable[Job], work: Callable[[socket.socket, Job], None]) -> None:
+def _share(port: int, jobs: Iterable[Job], work: Callable[[socket.socket, Job], None], connections: int) -> None:
     """Call ``work(connection, job)`` for all jobs, from one thread for each connection."""
     queue = deque(jobs)
 
@@ -181,8 +181,8 @@ def _share(port: int, jobs: Iterable[Job], work: Callable[[socket.socket, Job], 
             while True:
                 work(connection, queue.popleft())
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        for future in [pool.submit(run) for _ in range(CONNECTIONS)]:
+    with ThreadPoolExecutor(connections) as pool:
+        for future in [pool.submit(run) for _ in range(connections)]:
             future.result()
 
 

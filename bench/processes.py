@@ -112,7 +112,8 @@ class Daemon:
     def reset_peak(self) -> None:
         """Let ``peak`` count from now on (proc(5), clear_refs)."""
         for pid in self.pids():
-            Path(f"/proc/{pid}/clear_refs").write_text("5")
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
 
     def descriptors(self) -> int:
         """How many file descriptors are open, summed over the processes."""

@@ -61,6 +61,7 @@ def serve(peer: Peer, directory: Path, scratch: Path) -> Iterator[tuple[Daemon, 
         port = probe.getsockname()[1]
     log = scratch / f"{peer.kind}.log"
     environment = {"PYTHONPATH": str(ROOT)} if peer.kind == "null" else {}
+    # bench.null is found from any directory
     with Daemon(peer.command(directory, port), log, cwd=scratch, environment=environment) as daemon:
         daemon.wait_for_port(port)
         yield daemon, port

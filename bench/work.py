@@ -223,6 +223,7 @@ def prepare(corpus: Corpus, names: list[str]) -> None:
 
 def perform(name: str, peer: Peer, corpus: Corpus, scratch: Path, number: int) -> list[Sample]:
     """Do one piece of work with one server, in the new directory ``scratch``, which is gone afterwards."""
+    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         stage = Stage(peer, corpus, scratch, number)
