@@ -28,6 +28,7 @@ from resticd.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from resticd.interfaces import IRemote
+    from resticd.transport.settings import ClientSettings
     from resticd.workers import Workers
 
 
@@ -131,13 +132,13 @@ class RemoteSpec:
 class Loan:
     """What the service lends to every driver.
 
-    :ivar settings: the settings in force (``resticd.config.settings``).
+    :ivar client: how to talk to remotes over HTTP.
     :ivar remotes_file: the path of the remotes file, if there is one.
     """
 
     reactor: Any
     workers: Workers
-    settings: Any = None
+    client: ClientSettings
     remotes_file: str | None = None
 
 

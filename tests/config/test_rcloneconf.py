@@ -54,10 +54,11 @@ def test_an_error_names_file_and_line() -> None:
         parse_remotes_file(b"[a]\n\nhunter2\n", "/x/rclone.conf")
 
 
+# Nothing here can make a value that refers to itself: rclone takes all memory for those.
 PIECES = st.sampled_from(
     (
         *("[a]", "[a.b]", "[DEFAULT]", "[]", "[", "]", "k", "key", "-", "=", ":", " ", "\t", "\r", "\n", "#", ";"),
-        *('"', '"""', "`", "%(k)s", "%(key)s", "%(", ")s", "é", "\xa0", "x = y", "k = v", "\n", "\x1f", "\ufeff"),
+        *('"', '"""', "`", "%(x)s", "%(none)s", "é", "\xa0", "\nx = y\n", "k = v", "\n", "\x1f", "\ufeff"),
     )
 )
 

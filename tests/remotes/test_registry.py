@@ -10,7 +10,7 @@ from resticd.interfaces import IRemote
 from resticd.remotes.drivers import LOCAL, MEMORY, S3_OPTIONS, WEBDAV_OPTIONS
 from resticd.remotes.registry import Driver, Loan, Option, Registry, RemoteSpec, harmless
 
-LOAN = Loan(reactor=None, workers=None)  # type: ignore[arg-type]
+LOAN = Loan(reactor=None, workers=None, client=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
