@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.rclone_cli import rclone_options
+from zope.interface.verify import verifyObject
 
 from resticd.errors import ConfigurationError
 from resticd.interfaces import IRemote
-from resticd.remotes.drivers import LOCAL, MEMORY, S3_OPTIONS, WEBDAV_OPTIONS
+from resticd.remotes.drivers import LOCAL, MEMORY, REGISTRY, S3_OPTIONS, WEBDAV_OPTIONS
 from resticd.remotes.registry import Driver, Loan, Option, Registry, RemoteSpec, harmless
 
 LOAN = Loan(reactor=None, workers=None, client=None)  # type: ignore[arg-type]
@@ -24,6 +27,12 @@ def test_every_option_of_rclone_is_in_the_table(type: str, options: tuple[Option
     for option in options:
         facts = theirs[option.name]
         assert (option.default, option.obscured, option.prefixed) == (facts.default, facts.obscured, facts.prefixed)
+
+
+def test_drivers_in_use_make_remotes(tmp_path: Path) -> None:
+    """A path and ``:memory:`` open."""
+    for spec in (RemoteSpec("local", "local", str(tmp_path)), RemoteSpec("memory", ":memory", "")):
+        verifyObject(IRemote, REGISTRY.open(spec, LOAN))
 
 
 def refuse(spec: RemoteSpec, loan: Loan) -> IRemote:
