@@ -1,0 +1,112 @@
+"""Connections of Twisted's HTTP client, with a handle on each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IProtocol, IProtocolFactory
+    from twisted.web.client import HTTPConnectionPool
+
+#: How much of an answer is read while the request is still being sent.
+_EARLY_ANSWER = 1024 * 1024
+
+
+class Link(ProtocolWrapper):
+    """One connection, between Twisted's HTTP protocol and the transport.
+
+    Twisted's parser stops reading once it has the headers of an answer, and shows an answer only when it has either
+    sent the request or read the whole of the answer. A remote that refuses a body early would wait for us and
+    we for it. So while a request is being sent reading goes on, for as much as a refusal may need.
+    """
+
+    transport: Any
+
+    def __init__(self, factory: Any, wrapped: Any) -> None:
+        super().__init__(factory, wrapped)
+        self._sending = False
+        self._early = 0
+
+    @property
+    def sending(self) -> bool:
+        """Whether a request with a body is being sent."""
+        return self._sending
+
+    @sending.setter
+    def sending(self, value: bool) -> None:
+        self._sending = value
+        self._early = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """See ``IProtocol``."""
+        if self._sending:
+            self._early += len(data)
+            if self._early > _EARLY_ANSWER:
+                self.transport.pauseProducing()
+        super().dataReceived(data)
+
+    def pauseProducing(self) -> None:
+        """See ``IPushProducer``."""
+        if not self._sending:
+            self.transport.pauseProducing()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abortConnection()
+
+
+class _LinkFactory(WrappingFactory):
+    protocol = Link
+    noisy = False
+
+
+@implementer(IStreamClientEndpoint)
+class LinkEndpoint:
+    """An endpoint whose protocols get a ``Link`` for a transport."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def __repr__(self) -> str:
+        return repr(self._endpoint)
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See ``IStreamClientEndpoint``; fires with the protocol of ``factory`` itself."""
+
+        def unwrap(link: Any) -> IProtocol:
+            protocol: IProtocol = link.wrappedProtocol
+            return protocol
+
+        return self._endpoint.connect(_LinkFactory(factory)).addCallback(unwrap)
+
+
+class Lease:
+    """Stands for the pool in one request, and remembers the connection that the request got.
+
+    Twisted's agents ask their pool for ``persistent`` and ``getConnection`` alone.
+
+    :param has_body: whether the request has one.
+    :ivar link: None as long as there is no connection.
+    """
+
+    persistent = True
+
+    def __init__(self, pool: HTTPConnectionPool, has_body: bool) -> None:
+        self.link: Link | None = None
+        self._pool = pool
+        self._has_body = has_body
+
+    def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """See ``HTTPConnectionPool``."""
+        return self._pool.getConnection(key, endpoint).addCallback(self._got)
+
+    def _got(self, protocol: Any) -> Any:
+        link: Link = protocol.transport
+        link.sending = self._has_body
+        self.link = link
+        return protocol
