@@ -82,7 +82,7 @@ class _Handshake(Protocol):
 
     #: a ``TLSMemoryBIOProtocol``
     transport: Any
-    _log = Logger(namespace="resticd")
+    _log = Logger()
     _deadline: IDelayedCall
 
     def __init__(self, factory: AfterHandshake, peer: IAddress) -> None:

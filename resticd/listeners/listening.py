@@ -59,7 +59,7 @@ class Listeners:
     :ivar ports: what listens, in the order of ``sources``.
     """
 
-    _log = Logger(namespace="resticd")
+    _log = Logger()
 
     def __init__(
         self,

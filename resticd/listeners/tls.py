@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ _VERSIONS = {
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 # TLS 1.0 and 1.1 know neither AES-GCM nor signatures without SHA-1, which OpenSSL 3 takes at level 0 alone.
 _OLD_CIPHERS = _CIPHERS + b":ECDHE+AES:@SECLEVEL=0"
+# For such a key OpenSSL would ask on the terminal. RFC 5958, and RFC 1421 for older files.
+_ENCRYPTED = re.compile(rb"^(-----BEGIN ENCRYPTED |Proc-Type: 4,ENCRYPTED)", re.MULTILINE)
 _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE
 
 
@@ -75,7 +78,7 @@ class ServerTls:
     certificate stays; the log says so once, and once more when it was replaced after all.
     """
 
-    _log = Logger(namespace="resticd")
+    _log = Logger()
 
     def __init__(
         self, cert: str, key: str, client_ca: str | None, min_version: str, protocols: Sequence[bytes]
@@ -135,9 +138,10 @@ class ServerTls:
         return context
 
     def _load_pair(self, context: SSL.Context) -> None:
-        context.set_passwd_cb(_refuse_passphrase)
         # First the key: then a certificate that does not fit is found by the check alone, whatever its type.
         with _blame("--key", self._key, "holds no private key in PEM form"):
+            if _ENCRYPTED.search(Path(self._key).read_bytes()):
+                raise ConfigurationError(f"--key: {self._key}: is encrypted, and nobody is there to type a passphrase")
             context.use_privatekey_file(self._key)
         with _blame("--cert", self._cert, "holds no certificate in PEM form"):
             context.use_certificate_chain_file(self._cert)
@@ -167,18 +171,7 @@ def _blame(flag: str, path: str, fault: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigurationError(f"{flag}: {path}: {error.strerror}") from None
-    except _Encrypted:
-        raise ConfigurationError(f"{flag}: {path}: is encrypted; a server needs a key without a passphrase") from None
     except SSL.Error as error:
         queue = error.args[0] if error.args else ()
         reason = f" ({queue[-1][-1]})" if queue and queue[-1][-1] else ""
         raise ConfigurationError(f"{flag}: {path}: {fault}{reason}") from None
-
-
-class _Encrypted(Exception):
-    """A key asks for a passphrase."""
-
-
-def _refuse_passphrase(*_: object) -> bytes:
-    """Without this OpenSSL would ask on the terminal."""
-    raise _Encrypted
