@@ -7,7 +7,7 @@ from attrs import frozen
 from resticd.config.flags import counter, flag, flags_of, parse_text, switch
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class ListenSettings:
     """Where to listen."""
 
@@ -20,7 +20,7 @@ class ListenSettings:
     )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class PolicySettings:
     """What clients may do."""
 
@@ -28,7 +28,7 @@ class PolicySettings:
     delete_repos: bool = switch("Let clients delete whole repositories.")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class LogSettings:
     """What is written to the log."""
 
@@ -36,7 +36,7 @@ class LogSettings:
     quiet: bool = switch("Log errors only.", short="q")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Settings(ListenSettings, PolicySettings, LogSettings):
     """All settings, as they are in force.
 

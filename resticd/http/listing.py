@@ -31,10 +31,10 @@ async def get_list(repositories: Repositories, request: StreamingRequest, direct
     pages = repositories.list(request.caller, directory)
     try:
         # One page is looked ahead, so that most lists have a length and an error in their making has a status.
-        first: list[Listed] = await anext(pages, [])
-        second = await anext(pages, None) if first else None
+        first = await _next_page(pages)
+        second = await _next_page(pages) if first else []
         request.setHeader(b"content-type", content_type.encode())
-        if second is None:
+        if not second:
             text = f"[{encode(first)}]".encode()
             request.setHeader(b"content-length", b"%d" % len(text))
             request.write(text)
@@ -43,6 +43,16 @@ async def get_list(repositories: Repositories, request: StreamingRequest, direct
     finally:
         await pages.aclose()
     request.finish()
+
+
+async def _next_page(pages: AsyncIterator[list[Listed]]) -> list[Listed]:
+    """The next page, empty at the end. (``anext`` with a default leaves a generator that cannot be closed on Python
+    3.11.)
+    """
+    try:
+        return await anext(pages)
+    except StopAsyncIteration:
+        return []
 
 
 async def _write_pages(

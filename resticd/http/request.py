@@ -135,7 +135,7 @@ class StreamingRequest(server.Request):
         self.setHeader(b"server", SERVER)
         self.setHeader(b"date", datetimeToString())
         self.prepath = []
-        self.postpath = self.path[1:].split(b"/")
+        self.postpath = self.path.split(b"/")
         try:
             self.render(self.site.resource)
         except Exception:

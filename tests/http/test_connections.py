@@ -55,6 +55,10 @@ class Wire:
         body = b"" if head or status == 100 else self.file.read(int(headers.get("content-length", 0)))
         return status, headers, body
 
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
     def closed(self) -> bool:
         """Whether the server has closed the connection, or does so soon."""
         try:
@@ -104,7 +108,7 @@ def test_late_cleanup_leaves_a_retry_alone(server: Server, store: Path) -> None:
     eventually(lambda: len(temporary_files(store)) == 1, "the first upload begins")
     second.send(post(f"/data/{NAME}", len(BODY)), BODY)
     assert second.answer()[0] == 200
-    first.socket.close()
+    first.close()
     eventually(lambda: not temporary_files(store), "the first upload is cleaned up")
     second.send(head("GET", f"/data/{NAME}"))
     assert second.answer()[2] == BODY
@@ -231,8 +235,7 @@ def test_a_client_that_leaves_a_download_costs_nothing(server: Server, store: Pa
         leaving = Wire(server)
         leaving.send(head("GET", f"/data/{name}"))
         leaving.socket.recv(100)
-        leaving.socket.close()
-        leaving.file.close()
+        leaving.close()
     eventually(lambda: open_files(server) <= before, "all files are closed")
     wire.send(head("GET", f"/data/{name}"))
     assert wire.answer()[2] == body
@@ -265,5 +268,5 @@ def test_no_traceback_for_a_clients_mistake(server: Server, store: Path) -> None
         wire.file.read()
     wire = Wire(server)
     wire.send(post(f"/data/{NAME}", 100), b"short")
-    wire.socket.close()
+    wire.close()
     assert "Traceback" not in server.output()
