@@ -58,6 +58,8 @@ class StreamingRequest(server.Request):
     #: an ``HTTPChannel`` or ``H2Stream``; None once the connection is lost
     channel: Any
     caller = Caller()
+    #: the path below the site's base, percent-encoded as it came
+    api_path = "/"
     defaultContentType = None
 
     _headers_in = False
@@ -134,6 +136,7 @@ class StreamingRequest(server.Request):
         """
         self.setHeader(b"server", SERVER)
         self.setHeader(b"date", datetimeToString())
+        self.api_path = self.path.decode("latin-1")
         self.prepath = []
         self.postpath = self.path.split(b"/")
         try:

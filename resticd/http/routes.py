@@ -1,82 +1,71 @@
 """The resource tree: restic's REST API (``doc/REST_backend.rst`` in restic) as Klein routes.
 
-Each route states what it names and which methods it has; the converters hand the path, still percent-encoded, to
-``repository.names.parse``. What the handlers get is a value.
+Each route states what it names and which methods it has. What the handlers get is the value that
+``repository.names.parse`` makes of the path, still percent-encoded; werkzeug would drop a slash at its beginning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, Generic, TypeVar
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.routing import BaseConverter
 
-from resticd.errors import BadRequest, ResticdError
+from resticd.errors import BadRequest, NoSuchName, ResticdError
 from resticd.http.blobs import delete_blob, get_blob, head_blob, post_blob
 from resticd.http.errors import answer_error
 from resticd.http.listing import get_list
 from resticd.http.request import StreamingRequest
-from resticd.repository.names import CONFIG, TYPES, Blob, Directory, Repository, parse
+from resticd.repository.names import CONFIG, TYPES, Blob, Directory, Repository, Target, parse
 from resticd.repository.operations import Repositories
-
-T = TypeVar("T", Repository, Directory, Blob)
 
 _TYPE = "|".join(TYPES)
 
 
-class _TargetConverter(BaseConverter, Generic[T]):
-    """Any number of segments that name one kind of target."""
+class _Path(BaseConverter):
+    """A whole path of one kind. It only chooses the route; what the path means ``parse`` says."""
 
     part_isolating = False
-    kind: type[T]
-
-    def to_python(self, value: str) -> T:
-        try:
-            target = parse("/" + value)
-        except ResticdError:
-            raise ValidationError from None
-        if not isinstance(target, self.kind):
-            raise ValidationError
-        return target
 
 
-class _RepositoryConverter(_TargetConverter[Repository]):
-    kind = Repository
+class _RepositoryPath(_Path):
     regex = rf"(?!(?:.*/)?(?:{_TYPE}|{CONFIG})(?:/|\Z)).*"
 
 
-class _DirectoryConverter(_TargetConverter[Directory]):
-    kind = Directory
+class _DirectoryPath(_Path):
     regex = rf"(?:.*/)?(?:{_TYPE})/?"
 
 
-class _BlobConverter(_TargetConverter[Blob]):
-    kind = Blob
+class _BlobPath(_Path):
     regex = rf"(?:.*/)?(?:(?:{_TYPE})/[^/]+|{CONFIG})"
 
 
 Handler = Callable[..., Awaitable[None]]
 
 
-def _answers(handler: Handler) -> Callable[..., Deferred[None]]:
-    """Run a coroutine as a Klein handler; whatever it raises becomes the answer."""
+def _answers(kind: type[Target]) -> Callable[[Handler], Callable[..., Deferred[None]]]:
+    """Make a Klein handler of a coroutine that takes a target of ``kind``; whatever it raises becomes the answer."""
 
-    @wraps(handler)
-    def run(api: Api, request: StreamingRequest, **targets: Any) -> Deferred[None]:
-        done = Deferred.fromCoroutine(_awaited(handler(api, request, **targets)))
-        return done.addErrback(lambda failure: answer_error(request, failure))
+    def decorate(handler: Handler) -> Callable[..., Deferred[None]]:
+        async def handle(api: Api, request: StreamingRequest) -> None:
+            target = parse(request.api_path)
+            if not isinstance(target, kind):
+                raise NoSuchName("no such path")
+            await handler(api, request, target)
 
-    return run
+        @wraps(handler)
+        def run(api: Api, request: StreamingRequest, path: str) -> Deferred[None]:
+            done = Deferred.fromCoroutine(handle(api, request))
+            return done.addErrback(lambda failure: answer_error(request, failure))
 
+        return run
 
-async def _awaited(awaitable: Awaitable[None]) -> None:
-    await awaitable
+    return decorate
 
 
 class Api:
@@ -85,9 +74,9 @@ class Api:
     app = Klein()
     app.url_map.converters = {
         **app.url_map.converters,
-        "repository": _RepositoryConverter,
-        "directory": _DirectoryConverter,
-        "blob": _BlobConverter,
+        "repository": _RepositoryPath,
+        "directory": _DirectoryPath,
+        "blob": _BlobPath,
     }
     # A path is taken as it is, or refused: no redirect to a tidier one, which restic would follow with a GET.
     app.url_map.strict_slashes = False
@@ -101,8 +90,8 @@ class Api:
         resource: IResource = self.app.resource()
         return resource
 
-    @app.route("/<repository:repository>", methods=["POST"])
-    @_answers
+    @app.route("/<repository:path>", methods=["POST"])
+    @_answers(Repository)
     async def create_repository(self, request: StreamingRequest, repository: Repository) -> None:
         """Create a repository; 200 also where it exists."""
         if request.args.get(b"create") != [b"true"]:
@@ -110,40 +99,40 @@ class Api:
         await self.repositories.create(request.caller, repository)
         answer_empty(request)
 
-    @app.route("/<repository:repository>", methods=["DELETE"])
-    @_answers
+    @app.route("/<repository:path>", methods=["DELETE"])
+    @_answers(Repository)
     async def delete_repository(self, request: StreamingRequest, repository: Repository) -> None:
         """Delete a repository, where the settings allow it."""
         await self.repositories.remove(request.caller, repository)
         answer_empty(request)
 
-    @app.route("/<directory:directory>", methods=["GET", "HEAD"])
-    @_answers
+    @app.route("/<directory:path>", methods=["GET", "HEAD"])
+    @_answers(Directory)
     async def list_directory(self, request: StreamingRequest, directory: Directory) -> None:
         """List all files of one type."""
         await get_list(self.repositories, request, directory)
 
-    @app.route("/<blob:blob>", methods=["HEAD"])
-    @_answers
+    @app.route("/<blob:path>", methods=["HEAD"])
+    @_answers(Blob)
     async def head(self, request: StreamingRequest, blob: Blob) -> None:
         """Tell a file's size."""
         await head_blob(self.repositories, request, blob)
 
-    @app.route("/<blob:blob>", methods=["GET"])
-    @_answers
+    @app.route("/<blob:path>", methods=["GET"])
+    @_answers(Blob)
     async def get(self, request: StreamingRequest, blob: Blob) -> None:
         """Send a file, or a range of it."""
         await get_blob(self.repositories, request, blob)
 
-    @app.route("/<blob:blob>", methods=["POST"])
-    @_answers
+    @app.route("/<blob:path>", methods=["POST"])
+    @_answers(Blob)
     async def post(self, request: StreamingRequest, blob: Blob) -> None:
         """Store a file."""
         await post_blob(self.repositories, request, blob)
         answer_empty(request)
 
-    @app.route("/<blob:blob>", methods=["DELETE"])
-    @_answers
+    @app.route("/<blob:path>", methods=["DELETE"])
+    @_answers(Blob)
     async def delete(self, request: StreamingRequest, blob: Blob) -> None:
         """Delete a file; 200 also where it is missing."""
         await delete_blob(self.repositories, request, blob)
@@ -164,7 +153,7 @@ def answer_empty(request: StreamingRequest) -> None:
 def _explained(request: StreamingRequest, failure: Failure) -> Failure:
     """A refusal by the router, or the grammar's own error where the path is at fault."""
     try:
-        parse(request.path.decode("ascii", "surrogateescape"))
+        parse(request.api_path)
     except ResticdError:
         return Failure()
     return failure

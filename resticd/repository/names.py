@@ -77,8 +77,8 @@ def parse(path: str) -> Target:
     attack (empty or dot segments, encoded slashes, backslashes, control characters, bytes that are not UTF-8, too long)
     and ``NoSuchName`` for a harmless path on which no file of restic can lie.
     """
-    if not path.startswith("/"):
-        raise InvalidName("a path begins with a slash")
+    if not path.startswith("/") or not path.isascii():
+        raise InvalidName("a path begins with a slash and is percent-encoded ASCII")
     segments = [_decode(segment) for segment in path[1:].split("/")]
     is_directory = segments[-1] == ""
     if is_directory:
@@ -112,7 +112,7 @@ def _target(segments: list[str], is_directory: bool) -> Target:
 
 def _decode(segment: str) -> str:
     try:
-        return unquote_to_bytes(segment).decode() if "%" in segment or not segment.isascii() else segment
+        return unquote_to_bytes(segment).decode() if "%" in segment else segment
     except UnicodeDecodeError:
         raise InvalidName("a path is encoded in UTF-8") from None
 
