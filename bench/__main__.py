@@ -19,11 +19,24 @@ from pathlib import Path
 from attrs import asdict
 
 from bench import report
-from bench.corpus import Corpus
-from bench.servers import DEFAULT, ROOT, Peer
+from bench.corpus import Corpus, alone
+from bench.servers import DEFAULT, RESULTS, ROOT, Peer
 from bench.work import REAL_ONLY, WORK, perform, prepare
 
-RESULTS = ROOT / "bench" / "results"
+
+def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
+    """Every piece of work in turn, in each of its rounds with every peer in turn."""
+    corpus = Corpus(RESULTS / "corpus")
+    prepare(corpus, names)
+    results: report.Results = {}
+    for name in names:
+        for number in range((rounds + 1) // 2 if name == "restic" else rounds):
+            for peer in peers:
+                if peer.kind == "null" and name in REAL_ONLY:
+                    continue
+                print(f"{name}, round {number + 1}: {peer.name}", file=sys.stderr)
+                report.collect(results, peer, perform(name, peer, corpus, RESULTS / "scratch", number))
+    return results
 
 
 def main() -> None:
@@ -37,23 +50,13 @@ def main() -> None:
     if unknown := set(names) - set(WORK):
         raise SystemExit(f"bench: no work {', '.join(unknown)}; there is {', '.join(WORK)}")
 
-    load_before = os.getloadavg()[0]
-    corpus = Corpus(RESULTS / "corpus")
-    prepare(corpus, names)
-    results: report.Results = {}
-    for name in names:
-        for number in range((rounds + 1) // 2 if name == "restic" else rounds):
-            for peer in peers:
-                if peer.kind == "null" and name in REAL_ONLY:
-                    continue
-                print(f"{name}, round {number + 1}: {peer.name}", file=sys.stderr)
-                report.collect(results, peer, perform(name, peer, corpus, RESULTS / "scratch", number))
-
+    with alone(RESULTS):
+        results = measure(names, peers, rounds)
     samples = {row: {peer: [asdict(s) for s in taken] for peer, taken in of.items()} for row, of in results.items()}
     (RESULTS / "samples.json").write_text(json.dumps(samples, indent=1))
     print(report.table(results))
     if output:
-        Path(output).write_text(report.page(results, rounds, load_before))
+        Path(output).write_text(report.page(results, rounds))
 
 
 if __name__ == "__main__":

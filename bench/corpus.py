@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import random
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from attrs import field, frozen
@@ -87,6 +90,19 @@ def _store(repository: Path, name: str, body: bytes | bytearray) -> None:
     path = repository / "data" / name[:2] / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(body)
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Make ``directory`` and wait until no other run measures there: two at once measure each other."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("bench: waiting until another run has ended", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def warm(directory: Path) -> None:

@@ -11,8 +11,8 @@ import sys
 import time
 
 from bench import load
-from bench.corpus import MIB, Corpus
-from bench.servers import DEFAULT, ROOT, Peer, serve, settle
+from bench.corpus import MIB, Corpus, alone
+from bench.servers import DEFAULT, RESULTS, Peer, serve, settle
 
 CLIENTS = 50
 #: bytes that a slow reader takes each second, and for how many seconds it does
@@ -25,16 +25,16 @@ def main() -> None:
     peers = [Peer.parse(text) for text in sys.argv[1:] or DEFAULT[:3]]
     print(f"{'MiB resident':24} {'idle':>8} {CLIENTS:>4} uploads of 128 MiB {CLIENTS:>4} readers of 10 KiB/s")
     for peer in peers:
-        idle, uploads, readers = _measure(peer)
+        with alone(RESULTS):
+            idle, uploads, readers = _measure(peer)
         print(f"{peer.name:24} {idle:8.0f} {uploads:24.0f} {readers:25.0f}", flush=True)
 
 
 def _measure(peer: Peer) -> tuple[float, float, float]:
     """At rest, and the peaks under uploads and under readers, each of a server just started; in MiB."""
-    results = ROOT / "bench" / "results"
-    corpus = Corpus(results / "corpus")
+    corpus = Corpus(RESULTS / "corpus")
     blob = corpus.large()
-    scratch = results / "scratch"
+    scratch = RESULTS / "scratch"
     store = scratch / "store"
     shutil.rmtree(scratch, ignore_errors=True)
     store.mkdir(parents=True)

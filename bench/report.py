@@ -69,11 +69,13 @@ def table(results: Results) -> str:
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
-def page(results: Results, rounds: int, load_before: float) -> str:
+def page(results: Results, rounds: int) -> str:
     """The whole of ``docs/benchmarks.md``."""
+    others = [sample.others for peers in results.values() for samples in peers.values() for sample in samples]
     facts = [
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds. " + ", ".join(versions()) + ".",
-        f"{_machine()}; load average before the run {load_before:.1f}.",
+        f"{_machine()}. Meanwhile everything else on the machine, the kernel's own threads included, took "
+        f"{median(others):.0%} of its CPU time (median of the samples; at most {max(others):.0%}).",
     ]
     return "\n".join([PREAMBLE, *facts, "", table(results), "", LEGEND])
 

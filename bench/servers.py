@@ -19,6 +19,8 @@ from attrs import frozen
 from bench.processes import Daemon
 
 ROOT = Path(__file__).resolve().parent.parent
+#: What a run needs and leaves, on the disk that is measured.
+RESULTS = ROOT / "bench" / "results"
 DEFAULT = ("rest-server", "rclone", "resticd", "null")
 
 

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from bench import load
 from bench.corpus import MIB, Corpus, warm
-from bench.processes import Daemon
+from bench.processes import TICK, Daemon
 from bench.servers import Peer, program, serve, settle
 
 GIB = 1 << 30
@@ -34,8 +34,9 @@ class Sample:
     cpu: float
     #: MiB resident at most, summed over the server's processes
     peak: float
-    #: how much of the machine's CPU time the client took, 0 to 1
-    client: float
+    #: how much of the machine's CPU time the client took, and how much neither it nor the server, 0 to 1
+    client: float = 0
+    others: float = 0
 
 
 @define
@@ -56,7 +57,11 @@ class Stage:
         with serve(self.peer, directory, self.scratch) as (daemon, port):
             os.sync()
             settle(daemon)
-            yield daemon, port
+            try:
+                yield daemon, port
+            except load.Unexpected as error:
+                error.add_note(f"{self.peer.name} said:\n{daemon.output()[-4000:]}")
+                raise
 
     @contextlib.contextmanager
     def empty(self) -> Iterator[tuple[Daemon, int]]:
@@ -73,22 +78,30 @@ class Stage:
     def measure(self, daemon: Daemon, row: str, *, size: int = 0, requests: int = 0) -> Iterator[None]:
         """Add a sample of what happens inside: ``size`` bytes that move, ``requests``, or the time alone."""
         daemon.reset_peak()
-        cpu, own, start = daemon.cpu(), _own_cpu(), time.perf_counter()
+        cpu, own, busy, start = daemon.cpu(), _own_cpu(), _busy(), time.perf_counter()
         yield
         seconds = time.perf_counter() - start
-        cpu, own = daemon.cpu() - cpu, _own_cpu() - own
+        cpu, own, busy = daemon.cpu() - cpu, _own_cpu() - own, _busy() - busy
+        others = max(0, busy - own - cpu)
         unit, value = "s", seconds
         if size:
             unit, value, cpu = "MB/s", size / 1e6 / seconds, cpu * GIB / size
         elif requests:
             unit, value, cpu = "req/s", requests / seconds, cpu * 1000 / requests
-        self.samples.append(Sample(row, unit, value, cpu, daemon.peak() / MIB, own / seconds / CORES))
+        all_cpu = seconds * CORES
+        self.samples.append(Sample(row, unit, value, cpu, daemon.peak() / MIB, own / all_cpu, others / all_cpu))
 
 
 def _own_cpu() -> float:
     # The server is a child too, but counts only once it has ended, which is outside of every measurement.
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def _busy() -> float:
+    """CPU seconds that the whole machine has worked since it was started."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICK
 
 
 def start(stage: Stage) -> None:
@@ -100,7 +113,7 @@ def start(stage: Stage) -> None:
         load.fetch(port, "GET", "/config", status=404)
         seconds, cpu = time.perf_counter() - started, daemon.cpu()
         settle(daemon)
-        stage.samples.append(Sample("start to first answer", "s", seconds, cpu, daemon.resident() / MIB, 0))
+        stage.samples.append(Sample("start to first answer", "s", seconds, cpu, daemon.resident() / MIB))
 
 
 def put(stage: Stage) -> None:
