@@ -60,7 +60,16 @@ class AlreadyExists(Forbidden):
 
 
 class Unauthorized(ResticdError):
-    """No valid login came with the request."""
+    """No valid login came with the request.
+
+    :param user: the name that was attempted, empty where there was none.
+    :param address: where the request came from, as it is to be logged.
+    """
+
+    def __init__(self, message: str, user: str = "", address: str = "-") -> None:
+        super().__init__(message)
+        self.user = user
+        self.address = address
 
 
 class RangeNotSatisfiable(ResticdError):

@@ -39,3 +39,14 @@ class RequestFailed:
     reason: str
     #: a traceback, only for errors that no domain error explains
     traceback: str = field(default="", repr=False)
+
+
+@frozen
+class LoginRefused:
+    """A request was refused for want of a valid login."""
+
+    #: the client's address
+    address: str
+    #: the name that was attempted, empty where there was none; it is the client's word and needs escapes in a log
+    user: str
+    reason: str

@@ -195,8 +195,10 @@ class Introduction:
     header_user: str | None = None
     #: the common name of the client's verified certificate, if there is one
     common_name: str | None = None
-    #: the X-Forwarded-For or Forwarded header's nearest address, believed only from a trusted proxy
+    #: the X-Forwarded-For header as it came; believed only from a trusted proxy
     forwarded_for: str | None = None
+    #: the Forwarded header (RFC 7239) as it came; believed only from a trusted proxy
+    forwarded: str | None = None
 
 
 class IAuthenticator(Interface):

@@ -108,6 +108,25 @@ def parse_text(text: str) -> str:
     return text
 
 
+def parse_count(text: str) -> int:
+    """A whole number above zero."""
+    if not re.fullmatch(r"[1-9]\d{0,17}", text):
+        raise ValueError("not a whole number above zero")
+    return int(text)
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """``Name: value`` (RFC 9110, section 5)."""
+    name, colon, value = text.partition(":")
+    if (
+        not colon
+        or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
+        or not re.fullmatch(r"[\t\x20-\x7e]*", value)
+    ):
+        raise ValueError("not a header such as 'Name: value'")
+    return name, value.strip()
+
+
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d|w|M|y)")
 _SECONDS = {
     "ns": 1e-9,
@@ -136,7 +155,7 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([bkmgtpe])(?:i?b)?)?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([bkmgtpe])(?:ib?|b)?)?\Z", re.IGNORECASE)
 _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 
 

@@ -4,18 +4,65 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from resticd.config.flags import counter, flag, flags_of, parse_text, switch
+from resticd.config.flags import counter, flag, flags_of, parse_count, parse_duration, parse_header, parse_text, switch
 
 
 @frozen(kw_only=True, slots=False)
 class ListenSettings:
-    """Where to listen."""
+    """Where to listen, and TLS."""
 
     addr: tuple[str, ...] = flag(
         ("localhost:8080",),
         parse_text,
         "ADDRESS",
-        "Listen on IP:port, :port, [::1]:port, unix:///path or a Twisted endpoint string.",
+        "Listen on IP:port, :port, [::1]:port, unix:///path or a Twisted endpoint string. Sockets of the service "
+        "manager replace it.",
+        repeats=True,
+    )
+    cert: str | None = flag(None, parse_text, "FILE", "TLS certificate with its chain (PEM); reread when it changes.")
+    key: str | None = flag(None, parse_text, "FILE", "Private key of --cert (PEM).")
+    client_ca: str | None = flag(
+        None, parse_text, "FILE", "Clients must show a certificate of one of these authorities (PEM)."
+    )
+    min_tls_version: str = flag(
+        "tls1.2", parse_text, "VERSION", "Oldest TLS version: tls1.0, tls1.1, tls1.2 or tls1.3."
+    )
+    unix_socket_mode: str = flag("600", parse_text, "MODE", "Permissions of unix sockets, octal.")
+    unix_socket_group: str | None = flag(None, parse_text, "GROUP", "Group of unix sockets.")
+
+
+@frozen(kw_only=True, slots=False)
+class HttpSettings:
+    """What all requests have in common."""
+
+    baseurl: str = flag("", str, "PREFIX", "Serve below this path; x, /x and /x/ are alike.")
+    allow_origin: str | None = flag(None, parse_text, "ORIGIN", "Let scripts of this origin read answers (CORS).")
+    response_header: tuple[tuple[str, str], ...] = flag(
+        (), parse_header, "HEADER", "Add this header, 'Name: value', to every answer.", repeats=True
+    )
+    max_header_bytes: int = flag(4096, parse_count, "BYTES", "Answer 431 to a request with larger headers.")
+    server_read_timeout: float = flag(3600.0, parse_duration, "DURATION", "Longest time for one request's body.")
+    server_write_timeout: float = flag(3600.0, parse_duration, "DURATION", "Longest time for one answer.")
+
+
+@frozen(kw_only=True, slots=False)
+class LoginSettings:
+    """Who clients are."""
+
+    htpasswd: str | None = flag(
+        None, parse_text, "FILE", "Apache password file (bcrypt, $apr1$, {SHA}). Read again when it changes."
+    )
+    user: str | None = flag(None, parse_text, "NAME", "The one user's name.")
+    pass_: str | None = flag(None, parse_text, "PASSWORD", "The one user's password.", secret=True)
+    realm: str | None = flag(None, parse_text, "REALM", "Realm of the login.")
+    salt: str = flag("dlPL2MqE", str, "TEXT", "Salt of the stored --pass.", secret=True)
+    user_from_header: str | None = flag(None, parse_text, "HEADER", "A trusted proxy names the user in this header.")
+    trusted_proxy: tuple[str, ...] = flag(
+        (),
+        parse_text,
+        "ADDRESS",
+        "Believe --user-from-header and X-Forwarded-For from this address or network; without the flag from loopback "
+        "and unix sockets.",
         repeats=True,
     )
 
@@ -25,6 +72,7 @@ class PolicySettings:
     """What clients may do."""
 
     append_only: bool = switch("Delete nothing but locks, and overwrite nothing.")
+    private_repos: bool = switch("Users see the repositories below /NAME/ alone.")
     delete_repos: bool = switch("Let clients delete whole repositories.")
 
 
@@ -37,7 +85,7 @@ class LogSettings:
 
 
 @frozen(kw_only=True, slots=False)
-class Settings(ListenSettings, PolicySettings, LogSettings):
+class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, LogSettings):
     """All settings, as they are in force.
 
     :ivar remote: what to serve, as rclone names it; on the command line it stands without a flag.

@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web import server
@@ -34,6 +33,7 @@ from resticd.interfaces import Caller
 
 if TYPE_CHECKING:
     from resticd.http.site import Site
+    from resticd.repository.names import Target
 
 #: A body that nobody wants is read up to this many bytes before its connection is closed: a client that is in the
 #: middle of a pack (16 MiB by default) learns the answer instead of a reset connection.
@@ -58,8 +58,8 @@ class StreamingRequest(server.Request):
     #: an ``HTTPChannel`` or ``H2Stream``; None once the connection is lost
     channel: Any
     caller = Caller()
-    #: the path below the site's base, percent-encoded as it came
-    api_path = "/"
+    #: what the path names; set by the gate
+    target: Target
     defaultContentType = None
 
     _headers_in = False
@@ -70,6 +70,7 @@ class StreamingRequest(server.Request):
     _reported = False
     _expects_continue = False
     _drain_deadline: IDelayedCall | None = None
+    _deadline: IDelayedCall | None = None
     _started: float = 0.0
 
     # From the channel: headers, body, end.
@@ -91,13 +92,15 @@ class StreamingRequest(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of the body is in."""
-        if not self._dispatched:
+        if self._dispatched:
+            self._set_deadline(self.site.settings.write_timeout)
+        else:
             self._dispatch(command, path, version)
         self.body.ended()
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone."""
-        self._stop_deadline()
+        self._stop_deadlines()
         if self._dispatched:
             self.body.lost()
             if not self.finished:
@@ -127,22 +130,36 @@ class StreamingRequest(server.Request):
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, query = path.partition(b"?")
         self.args = parse_qs(query, keep_blank_values=True)
+        settings = self.site.settings
+        self._set_deadline(settings.write_timeout if self.body.complete else settings.read_timeout)
         self.process()
 
     def process(self) -> None:
         """Hand the request to the site's resource.
 
-        ``postpath`` stays percent-encoded: ``repository.names.parse`` alone undoes that, once.
+        ``postpath``, which the gate sets, is percent-encoded: ``repository.names.parse`` alone undoes that, once.
         """
         self.setHeader(b"server", SERVER)
         self.setHeader(b"date", datetimeToString())
-        self.api_path = self.path.decode("latin-1")
+        for name, value in self.site.settings.response_headers:
+            self.setHeader(name, value)
         self.prepath = []
-        self.postpath = self.path.split(b"/")
+        self.postpath = []
         try:
             self.render(self.site.resource)
         except Exception:
             self.processingFailed(Failure())
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client's connection is lost."""
+        return self._disconnected
+
+    @property
+    def connection_transport(self) -> object:
+        """The transport of the connection, for HTTP/2 too, where a stream has none."""
+        channel = self.channel
+        return channel._conn.transport if hasattr(channel, "streamID") else channel.transport
 
     # The body's side of the connection (``http.body.Upstream``).
 
@@ -228,7 +245,7 @@ class StreamingRequest(server.Request):
 
     def abort(self) -> None:
         """Break the connection (HTTP/2: reset the stream), so that an incomplete answer cannot look complete."""
-        self._stop_deadline()
+        self._stop_deadlines()
         channel = self.channel
         if channel is None:
             return
@@ -237,20 +254,25 @@ class StreamingRequest(server.Request):
         else:
             channel.transport.abortConnection()
 
-    def wait_until_finished(self) -> Deferred[None]:
-        """Fires when the request is over, fails when its connection is lost before. The same as ``notifyFinish``."""
-        return self.notifyFinish()
-
     def _drained(self, _: None) -> None:
         if self.body.complete:
             self._finish_now()
 
     def _finish_now(self) -> None:
-        self._stop_deadline()
+        self._stop_deadlines()
         self._report(complete=True)
         super().finish()
 
-    def _stop_deadline(self) -> None:
+    def _set_deadline(self, seconds: float) -> None:
+        """From now on the client has this long, whatever came before; 0 is no limit."""
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+        if seconds and not self.finished and not self._disconnected:
+            self._deadline = self.site.clock.callLater(seconds, self.abort)
+
+    def _stop_deadlines(self) -> None:
+        self._set_deadline(0)
         deadline, self._drain_deadline = self._drain_deadline, None
         if deadline is not None and deadline.active():
             deadline.cancel()

@@ -1,7 +1,7 @@
 """The resource tree: restic's REST API (``doc/REST_backend.rst`` in restic) as Klein routes.
 
-Each route states what it names and which methods it has. What the handlers get is the value that
-``repository.names.parse`` makes of the path, still percent-encoded; werkzeug would drop a slash at its beginning.
+Each route states what it names and which methods it has. What the handlers get is ``request.target``, the value that
+the gate made of the path; werkzeug, which would drop a slash at the path's beginning, only chooses among the routes.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from twisted.web.resource import IResource
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
-from resticd.errors import BadRequest, NoSuchName, ResticdError
+from resticd.errors import BadRequest, NoSuchName
 from resticd.http.blobs import delete_blob, get_blob, head_blob, post_blob
 from resticd.http.errors import answer_error
 from resticd.http.listing import get_list
 from resticd.http.request import StreamingRequest
-from resticd.repository.names import CONFIG, TYPES, Blob, Directory, Repository, Target, parse
+from resticd.repository.names import CONFIG, TYPES, Blob, Directory, Repository, Target
 from resticd.repository.operations import Repositories
 
 _TYPE = "|".join(TYPES)
 
 
 class _Path(BaseConverter):
-    """A whole path of one kind. It only chooses the route; what the path means ``parse`` says."""
+    """A whole path of one kind."""
 
     part_isolating = False
 
@@ -53,10 +53,9 @@ def _answers(kind: type[Target]) -> Callable[[Handler], Callable[..., Deferred[N
 
     def decorate(handler: Handler) -> Callable[..., Deferred[None]]:
         async def handle(api: Api, request: StreamingRequest) -> None:
-            target = parse(request.api_path)
-            if not isinstance(target, kind):
+            if not isinstance(request.target, kind):
                 raise NoSuchName("no such path")
-            await handler(api, request, target)
+            await handler(api, request, request.target)
 
         @wraps(handler)
         def run(api: Api, request: StreamingRequest, path: str) -> Deferred[None]:
@@ -140,20 +139,11 @@ class Api:
 
     @app.handle_errors(HTTPException)  # type: ignore[arg-type]  # Klein means methods with any request
     def refuse(self, request: StreamingRequest, failure: Failure) -> None:
-        """No route for this path and method: 405, or what the grammar says of the path."""
-        answer_error(request, _explained(request, failure))
+        """No route for this path and method: 405."""
+        answer_error(request, failure)
 
 
 def answer_empty(request: StreamingRequest) -> None:
     """Finish ``request`` with 200 and nothing else; restic takes no other status for success."""
     request.setHeader(b"content-length", b"0")
     request.finish()
-
-
-def _explained(request: StreamingRequest, failure: Failure) -> Failure:
-    """A refusal by the router, or the grammar's own error where the path is at fault."""
-    try:
-        parse(request.api_path)
-    except ResticdError:
-        return Failure()
-    return failure

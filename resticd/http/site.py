@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.web import server
+from attrs import frozen
+from twisted.web import http, server
 
+from resticd.http.channel import Channel
 from resticd.http.request import StreamingRequest
 
 if TYPE_CHECKING:
@@ -15,9 +17,25 @@ if TYPE_CHECKING:
     from resticd.interfaces import IEventSink, IReactor
     from resticd.workers import Workers
 
-#: Seconds without a byte after which a connection is closed, between requests and inside a request's body. restic
-#: itself gives up after five minutes without progress.
+#: Seconds without a byte after which a connection is closed, between requests and inside a body. restic itself gives up
+#: after five minutes without progress.
 IDLE_SECONDS = 310
+
+
+@frozen
+class SiteSettings:
+    """What can be set for all requests.
+
+    :ivar max_header_bytes: a larger header block is answered with 431.
+    :ivar read_timeout: seconds for one request's body to come in, 0 for no limit.
+    :ivar write_timeout: seconds for one answer to go out, 0 for no limit.
+    :ivar response_headers: names and values that every answer gets.
+    """
+
+    max_header_bytes: int = 4096
+    read_timeout: float = 3600.0
+    write_timeout: float = 3600.0
+    response_headers: tuple[tuple[str, str], ...] = ()
 
 
 class Site(server.Site):
@@ -29,12 +47,26 @@ class Site(server.Site):
     :param sink: learns of every request when it is over.
     """
 
-    def __init__(self, resource: IResource, reactor: IReactor, workers: Workers, sink: IEventSink) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        reactor: IReactor,
+        workers: Workers,
+        sink: IEventSink,
+        settings: SiteSettings | None = None,
+    ) -> None:
         super().__init__(resource, requestFactory=StreamingRequest, timeout=IDLE_SECONDS, reactor=reactor)
         self.clock = self.poller = reactor
         self.workers = workers
         self.sink = sink
+        self.settings = settings or SiteSettings()
         self.displayTracebacks = False
+        self.noisy = False
+
+    @staticmethod
+    def protocol() -> http._GenericHTTPChannelProtocol:
+        """The protocol of one connection, over which ALPN may put HTTP/2 in ``Channel``'s place."""
+        return http._GenericHTTPChannelProtocol(Channel())
 
     def log(self, request: Request) -> None:
         """Requests report themselves to the sink, those cut short too; Twisted's own access log is not kept."""
