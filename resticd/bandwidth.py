@@ -29,6 +29,8 @@ TICK = 0.005
 
 _DAY = 24 * 60
 
+_log = Logger()
+
 
 @frozen
 class Timetable:
@@ -109,8 +111,6 @@ class BandwidthLimiter:
     :param wall: the local time.
     """
 
-    _log = Logger(namespace="resticd.bandwidth")
-
     def __init__(
         self,
         clock: IReactorTime,
@@ -187,7 +187,7 @@ class BandwidthLimiter:
         try:
             while self._waiting:
                 waiter = next(iter(self._waiting))
-                share = min(waiter.wanted, self._turn)
+                share = waiter.wanted if self._rate is None else min(waiter.wanted, self._turn)
                 if self._rate is not None and self._credit < share:
                     break
                 del self._waiting[waiter]
@@ -241,7 +241,7 @@ class BandwidthLimiter:
         if rate is not None:
             self._turn = int(min(max(rate * TURN, SMALLEST_TURN), LARGEST_TURN))
         if self._name:
-            self._log.info("bandwidth limit for {name}: {rate}", name=self._name, rate=format_rate(rate))
+            _log.info("bandwidth limit for {name}: {rate}", name=self._name, rate=format_rate(rate))
 
 
 class Bandwidth:
@@ -251,8 +251,6 @@ class Bandwidth:
     :ivar down: limits downloads.
     :ivar limits: what is configured.
     """
-
-    _log = Logger(namespace="resticd.bandwidth")
 
     def __init__(self, clock: IReactorTime, limits: Limits, wall: Callable[[], datetime] = datetime.now) -> None:
         self.limits = limits
@@ -272,7 +270,7 @@ class Bandwidth:
         Where nothing is limited at this time it does nothing, as in rclone (``fs/accounting/accounting_unix.go``).
         """
         if not self._suspended and self.up.rate is None and self.down.rate is None:
-            self._log.info("no bandwidth limit to switch off at this time")
+            _log.info("no bandwidth limit to switch off at this time")
             return True
         self._suspended = not self._suspended
         self.up.suspend(self._suspended)

@@ -1,7 +1,7 @@
 """Bandwidth limits: whatever moves to or from a remote waits until a limiter grants it.
 
 A limited transfer takes the portable path: what ``begin`` and ``open`` give out is no ``IBlockingSink`` and no
-``IFileBody``. Between its producer and its consumer stands a ``flow.Flow``, which holds no more than what arrives before
+``IFileBody``. Between its producer and its consumer stands a ``flow.Flow``; it holds no more than what arrives before
 a pause takes effect. Lists and the answers of ``stat`` are not limited.
 """
 
