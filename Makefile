@@ -13,9 +13,9 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
-# Debian packages: of the environment, and those that only the tests use.
+# Debian packages: of the environment, and of programs that only the tests use (systemd: systemd-socket-activate).
 VENV_PACKAGES := python3-venv
-TEST_PACKAGES :=
+TEST_PACKAGES := systemd
 
 .PHONY: help venv peers serve test lint bench clean
 
