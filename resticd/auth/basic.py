@@ -1,0 +1,123 @@
+"""Logins by user name and password: the Basic scheme of HTTP (RFC 7617)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from resticd.auth.login import ILogin
+from resticd.auth.names import is_user, presentable
+from resticd.errors import ConfigurationError, Unauthorized
+
+if TYPE_CHECKING:
+    from resticd.auth.login import IAccounts
+    from resticd.auth.throttle import Throttle
+    from resticd.interfaces import Introduction
+
+DEFAULT_REALM = "resticd"
+#: In bytes; libpass refuses to hash more.
+LONGEST_PASSWORD = 4096
+
+# RFC 9110, section 11.4: the scheme in any case, spaces, token68. The padding of base64 is checked by its decoder.
+_BASIC = re.compile(r"basic +([A-Za-z0-9+/]+={0,2})", re.IGNORECASE | re.ASCII)
+
+
+class Malformed(ValueError):
+    """An Authorization header that is no Basic login. ``user`` is the name in it, as far as there is one."""
+
+    def __init__(self, message: str, user: str = "") -> None:
+        super().__init__(message)
+        self.user = user
+
+
+@frozen
+class Credentials:
+    """What somebody claims."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+def parse_authorization(value: str) -> Credentials:
+    """Read an Authorization header. Raises ``Malformed`` for whatever RFC 7617 does not allow.
+
+    The text is UTF-8, which is what restic sends and what the challenge asks for.
+    """
+    match = _BASIC.fullmatch(value)
+    if match is None:
+        raise Malformed("not a Basic login")
+    try:
+        text = base64.b64decode(match[1], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise Malformed("a Basic login that cannot be decoded") from None
+    user, colon, password = text.partition(":")
+    if not colon:
+        raise Malformed("a Basic login without a colon")
+    if not is_user(user):
+        raise Malformed("a user name that is empty, too long or has unprintable characters", user)
+    if not is_password(password):
+        raise Malformed("a password that is too long or has control characters", user)
+    return Credentials(user, password)
+
+
+def is_password(password: str) -> bool:
+    """Whether a login can carry ``password``: RFC 7617 allows no control characters, UTF-8 no surrogates."""
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in password):
+        return False
+    return len(password.encode()) <= LONGEST_PASSWORD
+
+
+def basic_challenge(realm: str | None) -> str:
+    """The WWW-Authenticate header (RFC 7617, section 2.1). Raises ``ConfigurationError`` for an impossible realm.
+
+    :param realm: ``--realm``; None or empty for ours.
+    """
+    name = realm or DEFAULT_REALM
+    if not (name.isascii() and name.isprintable()):
+        raise ConfigurationError(f"--realm: {name!r}: only printable ASCII characters can be sent")
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'Basic realm="{quoted}", charset="UTF-8"'
+
+
+@implementer(ILogin)
+class BasicLogin:
+    """Asks for a user and a password that belong together.
+
+    A password that is known to be right is let through at once, so that somebody else's failures from the same address
+    cannot slow down a backup that runs. All others take their turn at the ``throttle``.
+    """
+
+    def __init__(self, accounts: IAccounts, throttle: Throttle, challenge: str) -> None:
+        self.challenge: str | None = challenge
+        self._accounts = accounts
+        self._throttle = throttle
+
+    def identify(self, introduction: Introduction, address: str) -> Deferred[str | None]:
+        """See ``ILogin``. A request without a login is refused at once: browsers begin with one."""
+        return Deferred.fromCoroutine(self._identify(introduction.authorization, address))
+
+    async def _identify(self, authorization: str | None, address: str) -> str | None:
+        if authorization is None:
+            raise Unauthorized("no login", address=address)
+        try:
+            credentials = parse_authorization(authorization)
+        except Malformed as error:
+            raise Unauthorized(str(error), presentable(error.user), address) from None
+        if not await self._knows(credentials, address):
+            raise Unauthorized("wrong user or password", presentable(credentials.user), address)
+        return credentials.user
+
+    async def _knows(self, credentials: Credentials, address: str) -> bool:
+        accounts = self._accounts
+        await accounts.refresh()
+        if accounts.recognises(credentials):
+            self._throttle.clear(address)
+            return True
+        return await self._throttle.attempt(address, lambda: accounts.check(credentials))

@@ -1,0 +1,135 @@
+"""Which login is asked for, as the flags say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from resticd.auth.accounts import DEFAULT_SALT, FileAccounts, SingleAccount
+from resticd.auth.basic import BasicLogin, basic_challenge
+from resticd.auth.certificate import CertificateLogin
+from resticd.auth.header import HeaderLogin
+from resticd.auth.login import IAccounts, ILogin
+from resticd.auth.proxies import TrustedProxies, address_text
+from resticd.auth.throttle import Throttle
+from resticd.errors import ConfigurationError
+from resticd.interfaces import Caller, IAuthenticator, Introduction
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from resticd.workers import Workers
+
+_log = Logger()
+
+
+@implementer(IAuthenticator)
+class Authenticator:
+    """Asks for one kind of login, and finds out where a request comes from.
+
+    Who can open a unix socket needs no login: the file's permissions decide. Where a proxy sits behind such a socket
+    and names a user, that is the user.
+
+    :param login: what is asked for.
+    :param header: ``--user-from-header``, for unix sockets; None where it is not used.
+    :param proxies: who is believed about the addresses of clients.
+    """
+
+    def __init__(self, login: ILogin, header: HeaderLogin | None, proxies: TrustedProxies) -> None:
+        self.challenge: str | None = login.challenge
+        self._login = login
+        self._header = header
+        self._proxies = proxies
+
+    def authenticate(self, introduction: Introduction) -> Deferred[Caller]:
+        """See ``IAuthenticator``."""
+        return Deferred.fromCoroutine(self._authenticate(introduction))
+
+    async def _authenticate(self, introduction: Introduction) -> Caller:
+        peer = introduction.peer
+        forwarded = self._proxies.forwarded_address(peer, introduction.forwarded_for, introduction.forwarded)
+        address = address_text(peer) if forwarded is None else forwarded
+        login = self._login
+        if isinstance(peer, UNIXAddress):
+            if self._header is None or not self._header.names_user(introduction):
+                return Caller(address=address)
+            login = self._header
+        return Caller(await login.identify(introduction, address), address)
+
+
+@implementer(ILogin)
+class NoLogin:
+    """Asks for nothing."""
+
+    challenge: str | None = None
+
+    def identify(self, introduction: Introduction, address: str) -> Deferred[str | None]:
+        """See ``ILogin``."""
+        return succeed(None)
+
+
+def make_authenticator(
+    *,
+    workers: Workers,
+    clock: IReactorTime,
+    htpasswd: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    salt: str = DEFAULT_SALT,
+    realm: str | None = None,
+    user_from_header: str | None = None,
+    trusted_proxies: TrustedProxies | None = None,
+    client_ca: bool = False,
+) -> IAuthenticator:
+    """The authenticator for the flags of the same names; None is a flag that was not given.
+
+    As in rclone (``initAuth`` in ``lib/http/server.go``) ``--htpasswd`` comes before ``--user``, that before
+    ``--user-from-header``, and that before the common name of client certificates; with none of them everybody is let
+    in. Unlike there, a flag with an empty value, such as one from a variable that is not set, and half a login are
+    errors, because the server would be open by accident. Reads the password file before it returns.
+
+    :param workers: where passwords are checked, see ``FileAccounts``.
+    :param clock: times the delays of refusals.
+    :param password: ``--pass``
+    :param trusted_proxies: ``--trusted-proxy``, None for loopback and unix sockets.
+    :param client_ca: whether ``--client-ca`` is given.
+    """
+    for flag, value in (("--htpasswd", htpasswd), ("--user", user), ("--pass", password)):
+        if value == "":
+            raise ConfigurationError(f"{flag}: the value is empty")
+    if (user is None) != (password is None):
+        raise ConfigurationError("--user: needs --pass" if password is None else "--pass: needs --user")
+    proxies = TrustedProxies() if trusted_proxies is None else trusted_proxies
+    header = None if user_from_header is None else HeaderLogin(user_from_header, proxies)
+    accounts = _accounts(htpasswd, user, password, salt, workers)
+    login: ILogin
+    if accounts is not None:
+        if header is not None:
+            _log.warn("--user-from-header counts on unix sockets only: there is a login by password")
+        login = BasicLogin(accounts, Throttle(clock), basic_challenge(realm))
+    elif header is not None:
+        login = header
+    elif client_ca:
+        login = CertificateLogin()
+    else:
+        login = NoLogin()
+    return Authenticator(login, header, proxies)
+
+
+def _accounts(
+    htpasswd: str | None, user: str | None, password: str | None, salt: str, workers: Workers
+) -> IAccounts | None:
+    if htpasswd is not None:
+        # libpass takes a sixth of a second to import
+        from resticd.auth.htpasswd import HtpasswdFile
+
+        if user is not None:
+            _log.warn("--user and --pass are not used: there is --htpasswd")
+        return FileAccounts(HtpasswdFile(htpasswd), workers)
+    if user is not None and password is not None:
+        return SingleAccount(user, password, salt)
+    return None

@@ -1,0 +1,40 @@
+"""What the ways to log in have in common."""
+
+# ruff: noqa: N805 - methods of interfaces have no self
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from resticd.auth.basic import Credentials
+    from resticd.interfaces import Introduction
+
+
+class ILogin(Interface):
+    """One way to find out who sent a request."""
+
+    challenge: str | None = Attribute("The WWW-Authenticate header for a 401, None where there is none.")
+
+    def identify(introduction: Introduction, address: str) -> Deferred[str | None]:
+        """Fires with the user, None where nobody is asked. Fails with ``Unauthorized``. Can be cancelled.
+
+        :param address: the client's address, the forwarded one behind a trusted proxy.
+        """
+
+
+class IAccounts(Interface):
+    """Users and their passwords."""
+
+    def refresh() -> Deferred[None]:
+        """Fires when what is known is what was stored at the time of the call, or later. Never fails."""
+
+    def recognises(credentials: Credentials) -> bool:
+        """Whether the password is known to be right without work. False says nothing."""
+
+    def check(credentials: Credentials) -> Deferred[bool]:
+        """Fires with whether user and password belong together. Takes as long for a user who does not exist."""
