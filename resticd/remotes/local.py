@@ -181,8 +181,9 @@ class LocalRemote:
 
     def _check_root(self) -> None:
         """Raise ``StorageError`` where the root is gone."""
-        if not self._root.is_dir():
-            raise StorageError("the served directory is gone")
+        with our_errors("looking at the served directory"):
+            if not self._root.is_dir():
+                raise StorageError("the served directory is gone")
 
 
 def _stat_of_file(key: str, about: os.stat_result) -> Stat:
