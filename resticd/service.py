@@ -1,40 +1,28 @@
-"""The composition root: makes every part, and starts and stops them in order."""
+"""The service: starts and stops every part in order."""
 
 from __future__ import annotations
 
 import atexit
 import os
-from pathlib import Path
+import signal
 from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from resticd.auth.anonymous import Anonymous
+from resticd.assembly import make_listeners, make_remote, make_site
+from resticd.bandwidth import Bandwidth
 from resticd.errors import ConfigurationError, ResticdError
-from resticd.http.gate import Gate
-from resticd.http.routes import Api
-from resticd.http.site import Site, SiteSettings
-from resticd.listeners.addresses import parse_address
-from resticd.listeners.handshake import common_name
-from resticd.listeners.listening import Listeners
-from resticd.listeners.systemd import take_inherited_sockets
-from resticd.listeners.tls import configure_tls
-from resticd.listeners.unixsocket import parse_group, parse_mode
 from resticd.observe.log import LogSink
 from resticd.options import Options, fail
-from resticd.remotes.local import LocalRemote
-from resticd.remotes.memory import MemoryRemote
-from resticd.repository.operations import Repositories
-from resticd.repository.policy import Policy
 from resticd.workers import Workers
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from resticd.config.settings import Settings
-    from resticd.interfaces import IReactor, IRemote
+    from resticd.interfaces import IReactor
 
 
 def makeService(options: Options) -> ResticdService:
@@ -60,18 +48,17 @@ class ResticdService(Service):
     def __init__(self, reactor: IReactor, settings: Settings) -> None:
         self._reactor = reactor
         self._workers = Workers(reactor)
-        self._remote = open_remote(settings.remote, self._workers)
-        policy = Policy(settings.append_only, settings.private_repos, settings.delete_repos)
-        repositories = Repositories(self._remote, policy, self._workers)
-        gate = make_gate(settings, Api(repositories), self._workers, reactor)
+        self._bandwidth = Bandwidth(reactor, settings.bwlimit)
+        self._remote = make_remote(settings, reactor, self._workers, self._bandwidth)
         sink = LogSink(access=settings.verbose > 0)
-        site = Site(gate.resource(), reactor, self._workers, sink, site_settings(settings))
+        site = make_site(settings, reactor, self._workers, self._remote, sink)
         self._listeners = make_listeners(settings, site, reactor)
 
     def startService(self) -> None:
         """Start everything; a failure stops the reactor with one line in the log and exit status 1."""
         super().startService()
         self._workers.start()
+        signal.signal(signal.SIGUSR2, lambda *_: self._reactor.callFromThread(self._bandwidth.toggle))
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     async def _start(self) -> None:
@@ -96,47 +83,3 @@ class ResticdService(Service):
         # twistd returns 0 whatever happened while its reactor ran.
         atexit.register(os._exit, 1)
         self._reactor.stop()
-
-
-def open_remote(name: str, workers: Workers) -> IRemote:
-    """The remote that ``name`` means."""
-    if name == ":memory:":
-        return MemoryRemote()
-    return LocalRemote(Path(name), workers)
-
-
-def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor) -> Gate:
-    """Who may pass, as the settings say."""
-    authenticator = Anonymous(lambda introduction: str(getattr(introduction.peer, "host", "unix")))
-    return Gate(
-        inner=api.resource(),
-        authenticator=authenticator,
-        base=settings.baseurl.strip("/"),
-        allow_origin=settings.allow_origin,
-        user_header=settings.user_from_header,
-        common_name=common_name,
-    )
-
-
-def site_settings(settings: Settings) -> SiteSettings:
-    """What all requests have in common, as the settings say."""
-    return SiteSettings(
-        max_header_bytes=settings.max_header_bytes,
-        read_timeout=settings.server_read_timeout,
-        write_timeout=settings.server_write_timeout,
-        response_headers=settings.response_header,
-    )
-
-
-def make_listeners(settings: Settings, site: Site, reactor: IReactor) -> Listeners:
-    """Where to listen, as the settings or the service manager say."""
-    tls = configure_tls(settings.cert, settings.key, settings.client_ca, settings.min_tls_version)
-    group = settings.unix_socket_group
-    return Listeners(
-        reactor,
-        take_inherited_sockets() or [parse_address(text) for text in settings.addr],
-        site,
-        tls,
-        unix_mode=parse_mode(settings.unix_socket_mode),
-        unix_group=None if group is None else parse_group(group),
-    )

@@ -115,6 +115,13 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_number(text: str) -> float:
+    """A number of at least zero."""
+    if not re.fullmatch(r"\d{1,15}(\.\d{1,15})?", text):
+        raise ValueError("not a number")
+    return float(text)
+
+
 def parse_header(text: str) -> tuple[str, str]:
     """``Name: value`` (RFC 9110, section 5)."""
     name, colon, value = text.partition(":")

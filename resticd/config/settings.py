@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from resticd.config.flags import counter, flag, flags_of, parse_count, parse_duration, parse_header, parse_text, switch
+from resticd.bandwidth import Limits
+from resticd.config.bwlimit import parse_bwlimit
+from resticd.config.flags import (
+    counter,
+    flag,
+    flags_of,
+    parse_count,
+    parse_duration,
+    parse_header,
+    parse_number,
+    parse_text,
+    switch,
+)
 
 
 @frozen(kw_only=True, slots=False)
@@ -77,6 +89,43 @@ class PolicySettings:
 
 
 @frozen(kw_only=True, slots=False)
+class LimitSettings:
+    """How fast."""
+
+    bwlimit: Limits = flag(
+        Limits(),
+        parse_bwlimit,
+        "LIMITS",
+        "Bandwidth: 10M, 10M:100k (up:down), or a timetable such as '08:00,512k 19:00,off'. SIGUSR2 toggles it.",
+    )
+    bwlimit_file: Limits = flag(Limits(), parse_bwlimit, "LIMITS", "The same, for each transfer.")
+    tpslimit: float = flag(0.0, parse_number, "NUMBER", "Requests a second to the remote; 0 is no limit.")
+    tpslimit_burst: int = flag(1, parse_count, "NUMBER", "How many of them at once after a quiet time.")
+
+
+@frozen(kw_only=True, slots=False)
+class RemoteSettings:
+    """Where remotes are described, and how to talk to them."""
+
+    config: str | None = flag(
+        None,
+        str,
+        "FILE",
+        "The remotes file, in rclone's format; rclone's own, or /etc/resticd/rclone.conf, without it.",
+    )
+    password_command: str = flag("", str, "COMMAND", "Prints the password of an encrypted remotes file.", secret=True)
+    cache_objects: bool = switch("Remember what lists and uploads said of files.", default=True)
+    checkers: int = flag(8, parse_count, "NUMBER", "How many parts of a list are read at once.")
+    transfers: int = flag(4, parse_count, "NUMBER", "How many parts of a large upload are sent at once.")
+    contimeout: float = flag(60.0, parse_duration, "DURATION", "How long connecting to a remote may take.")
+    timeout: float = flag(300.0, parse_duration, "DURATION", "How long a remote may make no progress.")
+    low_level_retries: int = flag(10, parse_count, "NUMBER", "How often a request to a remote is tried.")
+    user_agent: str | None = flag(None, parse_text, "TEXT", "What remotes are told that this is.")
+    ca_cert: tuple[str, ...] = flag((), parse_text, "FILE", "Trust these authorities of remotes (PEM).", repeats=True)
+    no_check_certificate: bool = switch("Accept every certificate of a remote. Unsafe.")
+
+
+@frozen(kw_only=True, slots=False)
 class LogSettings:
     """What is written to the log."""
 
@@ -85,7 +134,7 @@ class LogSettings:
 
 
 @frozen(kw_only=True, slots=False)
-class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, LogSettings):
+class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, LimitSettings, RemoteSettings, LogSettings):
     """All settings, as they are in force.
 
     :ivar remote: what to serve, as rclone names it; on the command line it stands without a flag.

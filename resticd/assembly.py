@@ -1,0 +1,129 @@
+"""Parts of the server as the settings describe them. Raises ``ConfigurationError`` where they cannot be made."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from resticd.auth.chain import make_authenticator
+from resticd.auth.proxies import TrustedProxies
+from resticd.bandwidth import Limits
+from resticd.config.rcloneconf import read_remotes_file
+from resticd.config.remotes import Remotes
+from resticd.errors import ConfigurationError
+from resticd.http.gate import Gate
+from resticd.http.routes import Api
+from resticd.http.site import Site, SiteSettings
+from resticd.listeners.addresses import parse_address
+from resticd.listeners.handshake import common_name
+from resticd.listeners.listening import Listeners
+from resticd.listeners.systemd import take_inherited_sockets
+from resticd.listeners.tls import configure_tls
+from resticd.listeners.unixsocket import parse_group, parse_mode
+from resticd.remotes.drivers import REGISTRY
+from resticd.remotes.registry import Loan
+from resticd.remotes.wrappers.throttle import ThrottledRemote
+from resticd.repository.operations import Repositories
+from resticd.repository.policy import Policy
+from resticd.transport.proxies import Proxies
+from resticd.transport.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from resticd.bandwidth import Bandwidth
+    from resticd.config.settings import Settings
+    from resticd.interfaces import IEventSink, IReactor, IRemote
+    from resticd.workers import Workers
+
+_log = Logger(namespace="resticd")
+
+
+def make_remote(settings: Settings, reactor: IReactor, workers: Workers, bandwidth: Bandwidth) -> IRemote:
+    """What is served, with its wrappers. Reads the remotes file where the settings name a section of it."""
+    read = partial(read_remotes_file, settings.config, os.environ, settings.password_command)
+    remotes = Remotes(REGISTRY, os.environ, read)
+    spec = remotes.resolve(settings.remote)
+    for warning in spec.warnings:
+        _log.warn("{warning}", warning=warning)
+    loan = Loan(reactor, workers, client_settings(settings), _remotes_file(remotes))
+    remote = REGISTRY.open(spec, loan)
+    if settings.bwlimit == Limits() and settings.bwlimit_file == Limits():
+        return remote
+    return ThrottledRemote(remote, reactor, bandwidth, settings.bwlimit_file)
+
+
+def client_settings(settings: Settings) -> ClientSettings:
+    """How to talk to remotes over HTTP."""
+    made = ClientSettings(
+        contimeout=settings.contimeout,
+        timeout=settings.timeout,
+        low_level_retries=settings.low_level_retries,
+        ca_cert=tuple(map(Path, settings.ca_cert)),
+        check_certificate=not settings.no_check_certificate,
+        proxies=Proxies.from_environment(os.environ),
+    )
+    return made if settings.user_agent is None else evolve(made, user_agent=settings.user_agent)
+
+
+def make_site(settings: Settings, reactor: IReactor, workers: Workers, remote: IRemote, sink: IEventSink) -> Site:
+    """The API over ``remote``."""
+    policy = Policy(settings.append_only, settings.private_repos, settings.delete_repos)
+    gate = make_gate(settings, Api(Repositories(remote, policy, workers)), workers, reactor)
+    common = SiteSettings(
+        max_header_bytes=settings.max_header_bytes,
+        read_timeout=settings.server_read_timeout,
+        write_timeout=settings.server_write_timeout,
+        response_headers=settings.response_header,
+    )
+    return Site(gate.resource(), reactor, workers, sink, common)
+
+
+def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor) -> Gate:
+    """Who may pass."""
+    authenticator = make_authenticator(
+        htpasswd=settings.htpasswd,
+        user=settings.user,
+        password=settings.pass_,
+        salt=settings.salt,
+        realm=settings.realm,
+        user_from_header=settings.user_from_header,
+        trusted_proxies=TrustedProxies.parse(settings.trusted_proxy) if settings.trusted_proxy else None,
+        client_ca=settings.client_ca is not None,
+        workers=workers,
+        clock=reactor,
+    )
+    if settings.private_repos and not (
+        settings.htpasswd or settings.user or settings.user_from_header or settings.client_ca
+    ):
+        raise ConfigurationError("--private-repos: there is no login, so nobody would see anything")
+    return Gate(
+        inner=api.resource(),
+        authenticator=authenticator,
+        base=settings.baseurl.strip("/"),
+        allow_origin=settings.allow_origin,
+        user_header=settings.user_from_header,
+        common_name=common_name,
+    )
+
+
+def make_listeners(settings: Settings, site: Site, reactor: IReactor) -> Listeners:
+    """Where to listen: what the service manager passed, or else what the settings say."""
+    tls = configure_tls(settings.cert, settings.key, settings.client_ca, settings.min_tls_version)
+    group = settings.unix_socket_group
+    return Listeners(
+        reactor,
+        take_inherited_sockets() or [parse_address(text) for text in settings.addr],
+        site,
+        tls,
+        unix_mode=parse_mode(settings.unix_socket_mode),
+        unix_group=None if group is None else parse_group(group),
+    )
+
+
+def _remotes_file(remotes: Remotes) -> str | None:
+    """Where the remotes file is, if it was read."""
+    return remotes.file.path if "file" in vars(remotes) else None
