@@ -1,49 +1,30 @@
-"""Where nobody is asked who they are."""
+"""No logins: everybody may come, and nobody has a name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from resticd.interfaces import Caller, IAuthenticator
+from resticd.interfaces import Caller, IAuthenticator, Introduction
 
 if TYPE_CHECKING:
-    from resticd.auth.proxies import TrustedProxies
-    from resticd.interfaces import Introduction
+    from collections.abc import Callable
 
 
 @implementer(IAuthenticator)
-@frozen
-class AnonymousAuthenticator:
-    """Lets everybody in, without a name."""
+class Anonymous:
+    """Lets everybody in.
 
-    proxies: TrustedProxies
-    challenge: None = None
+    :param address_of: the address to log for an introduction.
+    """
 
-    def authenticate(self, introduction: Introduction) -> Deferred[Caller]:
-        """See ``IAuthenticator``."""
-        return succeed(Caller(None, self.proxies.client_address(introduction)))
+    challenge: str | None = None
 
-
-@implementer(IAuthenticator)
-@frozen
-class UnixSocketsFree:
-    """Lets in whoever may open the unix socket, as its permissions decide; ``inner`` asks all others."""
-
-    inner: IAuthenticator
-    proxies: TrustedProxies
-
-    @property
-    def challenge(self) -> str | None:
-        """See ``IAuthenticator``."""
-        return self.inner.challenge
+    def __init__(self, address_of: Callable[[Introduction], str]) -> None:
+        self._address_of = address_of
 
     def authenticate(self, introduction: Introduction) -> Deferred[Caller]:
         """See ``IAuthenticator``."""
-        if isinstance(introduction.peer, UNIXAddress):
-            return succeed(Caller(None, self.proxies.client_address(introduction)))
-        return self.inner.authenticate(introduction)
+        return succeed(Caller(None, self._address_of(introduction)))
