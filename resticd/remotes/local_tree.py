@@ -1,4 +1,4 @@
-"""Walking a local directory: lists, empty directories, leftovers of dead writers."""
+"""Walking a local directory: lists, empty directories, leftovers of dead writers. All of it is for workers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from resticd.interfaces import Entry
-from resticd.remotes.local_files import our_errors
+from resticd.remotes.local_errors import our_errors
+from resticd.remotes.local_place import Place
 from resticd.remotes.local_upload import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
 
 #: Seconds after which a temporary file is a leftover even where its lock cannot be had (a network file system's may
 #: lie).
 LEFTOVER_AGE = 24 * 3600
+
+#: Device and number of a directory and of those that were passed on the way down to it.
+Way = frozenset[tuple[int, int]]
+
+
+class Listing(NamedTuple):
+    """What lies in one directory."""
+
+    files: list[Entry]
+    #: the prefixes of the directories in it
+    directories: list[str]
+    way: Way
 
 
 def is_temporary(name: str) -> bool:
@@ -24,44 +38,67 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
-def read_directory(path: Path, prefix: str) -> tuple[list[Entry], list[str]]:
-    """The files and the names of the directories in ``path``, whose keys begin with ``prefix``.
+def read_directory(place: Place, prefix: str, above: Way) -> Listing:
+    """What lies in the directory whose keys begin with ``prefix``.
 
-    Links are followed. A name that is gone before it was looked at is left out; a directory that is gone is empty.
+    Links are followed. A directory that is gone is empty, a name that is gone before it was looked at is left out; a
+    link that leads nowhere is an error, as what it led to may be on a disk that is not mounted. A directory that lies
+    in itself by a link is empty the second time.
     """
-    files: list[Entry] = []
-    directories: list[str] = []
+    listing = Listing([], [], above)
+    path = place.root / prefix
     with our_errors(f"listing {prefix}"):
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return files, directories
+            place.confirm_missing(path)
+            return listing
         try:
+            identity = _identity(os.fstat(fd))
+            if identity in above:
+                return listing
             # listdir and stat with dir_fd are faster than scandir, whose entries make a path each.
             for name in os.listdir(fd):  # noqa: PTH208 - a descriptor is not a path
                 if is_temporary(name):
                     continue
-                try:
-                    about = os.stat(name, dir_fd=fd)
-                except FileNotFoundError:
+                about = _look(name, fd)
+                if about is None:
                     continue
                 if stat.S_ISREG(about.st_mode):
-                    files.append(Entry(prefix + name, about.st_size, about.st_mtime))
+                    listing.files.append(Entry(prefix + name, about.st_size, about.st_mtime))
                 elif stat.S_ISDIR(about.st_mode):
-                    directories.append(name)
+                    listing.directories.append(f"{prefix}{name}/")
         finally:
             os.close(fd)
-    return files, directories
+    return listing._replace(way=above | {identity})
 
 
-def remove_empty_directories(path: Path) -> bool:
-    """Remove ``path`` and what is below it as far as it is empty but for leftovers. Whether ``path`` is gone."""
+def _look(name: str, fd: int) -> os.stat_result | None:
+    """What ``name`` in an open directory is; None where it is gone."""
+    try:
+        return os.stat(name, dir_fd=fd)
+    except FileNotFoundError:
+        try:
+            about = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISLNK(about.st_mode):
+            raise
+        return about  # made again in between
+
+
+def _identity(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
+
+
+def remove_empty_directories(path: Path, keep: Path) -> bool:
+    """Remove ``path``, unless it is ``keep``, and what is below it, as far as it is empty but for leftovers. Whether it
+    is gone. Links are kept.
+    """
     try:
         children = list(path.iterdir())
     except FileNotFoundError:
         return True
-    except NotADirectoryError:
-        return False
     empty = True
     for child in children:
         if is_temporary(child.name):
@@ -69,31 +106,45 @@ def remove_empty_directories(path: Path) -> bool:
         elif child.is_symlink() or not child.is_dir():
             empty = False
         else:
-            empty = remove_empty_directories(child) and empty
-    if empty:
-        try:
-            path.rmdir()
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
-                raise
-            empty = False
-    return empty
+            empty = remove_empty_directories(child, keep) and empty
+    if not empty or path == keep:
+        return False
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        # Something was stored in it meanwhile, or it is a mount point.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+            raise
+        return False
+    return True
 
 
 def leftovers(root: Path, stopped: Callable[[], bool]) -> Iterator[Path]:
-    """All temporary files below ``root``. Ends early when ``stopped`` says so; directories that cannot be read are
-    passed over.
+    """All temporary files below ``root``; links to directories are followed.
+
+    Ends early when ``stopped`` says so. Directories that cannot be read are passed over.
     """
-    for path, _, names in os.walk(root):
-        if stopped():
-            return
-        yield from (Path(path, name) for name in names if is_temporary(name))
+    waiting: list[tuple[str, Way]] = [(os.fspath(root), frozenset())]
+    while waiting and not stopped():
+        path, above = waiting.pop()
+        try:
+            way = above | {_identity(os.stat(path))}  # noqa: PTH116 - as scandir gives texts
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if is_temporary(entry.name):
+                        yield Path(entry.path)
+                    elif entry.is_dir() and not (entry.is_symlink() and _identity(entry.stat()) in way):
+                        waiting.append((entry.path, way))
+        except OSError:
+            continue
 
 
 def remove_leftover(path: Path) -> bool:
     """Remove a temporary file whose writer is gone, or that is old. Whether it is gone."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     except OSError:

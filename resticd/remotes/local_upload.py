@@ -8,6 +8,8 @@ import hashlib
 import os
 import secrets
 import threading
+from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +18,14 @@ from zope.interface import implementer
 
 from resticd.errors import Corrupt, StorageError
 from resticd.interfaces import IBlockingSink, IUpload, Stat
-from resticd.remotes.local_files import make_directories, our_errors, publish, sync_directory
+from resticd.remotes.local_errors import our_errors
 from resticd.streams import ThreadedWriter
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
+    from twisted.python.failure import Failure
 
+    from resticd.remotes.local_place import Place
     from resticd.workers import Workers
 
 TEMPORARY_PREFIX = ".resticd-"
@@ -29,61 +33,114 @@ TEMPORARY_SUFFIX = ".tmp"
 
 #: Linux's IOV_MAX.
 _MAX_VECTORS = 1024
+#: How often a temporary file is made anew that somebody removed at once, or whose directory was.
+_ATTEMPTS = 5
+
+
+class RunningUploads:
+    """The temporary files of uploads that run, so that all can be thrown away. For workers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: set[TemporaryFile] = set()
+        self._stopped = False
+
+    def add(self, file: TemporaryFile) -> None:
+        """Take note of one. Raises ``StorageError`` when it is too late."""
+        with self._lock:
+            if self._stopped:
+                raise StorageError("the server is stopping")
+            self._files.add(file)
+
+    def discard(self, file: TemporaryFile) -> None:
+        """Forget one."""
+        with self._lock:
+            self._files.discard(file)
+
+    def abort_all(self) -> None:
+        """Throw all away, and refuse new ones."""
+        with self._lock:
+            self._stopped = True
+            files = list(self._files)
+        for file in files:
+            file.give_up()
+        for file in files:
+            file.abort()
 
 
 class TemporaryFile:
     """The blocking part of an upload. One lock keeps its calls apart, so that the descriptor is never used once closed.
 
+    :param key: what the object is called in messages.
+    :param target: where it will lie.
     :param size: how many bytes are announced, None where that is not known.
     :param sha256: what they hash to, None where that is not known.
     """
 
-    def __init__(self, root: Path, target: Path, size: int | None, sha256: str | None, overwrite: bool) -> None:
-        self._root = root
-        self._target = target
+    def __init__(
+        self, place: Place, running: RunningUploads, key: str, size: int | None, sha256: str | None, *, overwrite: bool
+    ) -> None:
+        self._place = place
+        self._running = running
+        self._key = key
+        self._target = place.root / key
         self._size = size
         self._sha256 = sha256
         self._overwrite = overwrite
         self._digest = hashlib.sha256() if sha256 is not None else None
         self._written = 0
         self._lock = threading.Lock()
+        self._given_up = False
+        #: Why there is no file any more.
+        self._outcome: BaseException | None = None
         self._finished = False
-        self._path = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(12)}{TEMPORARY_SUFFIX}"
-        with our_errors(f"starting {target.name}"):
-            self._fd = self._open()
+        place.check()
+        with our_errors(f"starting {key}"):
+            self._path, self._fd = self._open()
+        try:
+            running.add(self)
+        except StorageError as error:
+            self._discard(error)
+            raise
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[Path, int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            fd = os.open(self._path, flags, 0o600)
-        except FileNotFoundError:
-            make_directories(self._root, self._target.parent)
-            fd = os.open(self._path, flags, 0o600)
-        # Held as long as the descriptor is open: a sweeper that gets it knows that the writer is gone.
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # Some network file systems have no locks: there a leftover is known by its age alone.
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                self._path.unlink(missing_ok=True)
+        for _ in range(_ATTEMPTS):
+            path = self._target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(12)}{TEMPORARY_SUFFIX}"
+            try:
+                fd = os.open(path, flags, 0o600)
+            except FileNotFoundError:
+                self._place.make_directories(self._target.parent)
+                continue
+            try:
+                if _lock(fd):
+                    return path, fd
+            except OSError:
+                path.unlink(missing_ok=True)
                 os.close(fd)
                 raise
-        return fd
+            os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def write(self, chunks: list[bytes] | list[memoryview]) -> None:
-        """Hash and write. Raises ``Corrupt`` for more bytes than announced, ``OutOfSpace``, ``StorageError``."""
+        """Hash and write. Raises ``Corrupt`` for more bytes than announced, ``OutOfSpace``, ``StorageError``; then the
+        file is gone already.
+        """
         with self._lock:
-            if self._finished:
-                raise StorageError("the upload was given up")
-            total = sum(map(len, chunks))
-            if self._size is not None and self._written + total > self._size:
-                raise Corrupt(f"more than the announced {self._size} bytes arrived")
-            if self._digest is not None:
-                for chunk in chunks:
-                    self._digest.update(chunk)
-            with our_errors(f"writing {self._target.name}"):
-                self._write_all(chunks)
-            self._written += total
+            self._check_open()
+            try:
+                total = sum(map(len, chunks))
+                if self._size is not None and self._written + total > self._size:
+                    raise Corrupt(f"more than the announced {self._size} bytes arrived")
+                if self._digest is not None:
+                    for chunk in chunks:
+                        self._digest.update(chunk)
+                with our_errors(f"writing {self._key}"):
+                    self._write_all(chunks)
+                self._written += total
+            except BaseException as error:
+                self._discard(error)
+                raise
 
     def _write_all(self, chunks: list[bytes] | list[memoryview]) -> None:
         views = [memoryview(chunk) for chunk in chunks if len(chunk)]
@@ -95,46 +152,81 @@ class TemporaryFile:
                 views[0] = views[0][written:]
 
     def commit(self) -> Stat:
-        """Check, sync, publish, sync. Whatever goes wrong, nothing of this upload is left."""
-        with self._lock:
-            if self._finished:
-                raise StorageError("the upload was given up")
-            try:
-                self._check()
-                with our_errors(f"storing {self._target.name}"):
-                    os.fsync(self._fd)
-                    stat = os.fstat(self._fd)
-                    publish(self._path, self._target, self._overwrite)
-            except BaseException:
-                self._discard()
-                raise
-            self._finished = True
-            os.close(self._fd)
-            with our_errors(f"storing {self._target.name}"):
-                sync_directory(self._target.parent)
-            return Stat(stat.st_size, stat.st_mtime)
+        """Check, sync, publish, sync. Raises what ``IUpload.commit`` says, or what ``write`` raised.
 
-    def _check(self) -> None:
+        Whatever goes wrong, nothing of this upload is left. The one exception: when the directory cannot be synced the
+        object is visible already, and stays, since another client may have been told that it is stored.
+        """
+        with self._lock:
+            self._check_open()
+            try:
+                self._check_content()
+                with our_errors(f"storing {self._key}"):
+                    os.fsync(self._fd)
+                    about = os.fstat(self._fd)
+                    if self._given_up:
+                        raise StorageError("the upload was given up")
+                    self._place.publish(self._path, self._target, self._overwrite)
+            except BaseException as error:
+                self._discard(error)
+                raise
+            self._finish()
+            with our_errors(f"storing {self._key}"):
+                self._place.sync_directory(self._target.parent)
+            return Stat(about.st_size, about.st_mtime)
+
+    def _check_open(self) -> None:
+        if self._outcome is not None:
+            raise self._outcome
+        if self._finished or self._given_up:
+            raise StorageError("the upload was given up")
+
+    def _check_content(self) -> None:
         if self._size is not None and self._written != self._size:
             raise Corrupt(f"{self._written} bytes arrived, {self._size} were announced")
         if self._digest is not None and self._digest.hexdigest() != self._sha256:
             raise Corrupt("the bytes do not hash to the name")
 
+    def give_up(self) -> None:
+        """Let no more writes in, nor a commit that is not visible yet. Never waits: for any thread."""
+        self._given_up = True
+
     def abort(self) -> None:
         """Throw it away, unless it is published. Never raises; what cannot be removed the next sweep removes."""
+        self.give_up()
         with self._lock:
             if not self._finished:
-                self._discard()
+                self._discard(StorageError("the upload was given up"))
 
-    def _discard(self) -> None:
-        self._finished = True
+    def _discard(self, reason: BaseException) -> None:
+        self._outcome = copy(reason)  # its traceback would keep the chunks alive
         # Unlinked before the lock goes with the descriptor: only a file without a writer is ever seen unlocked.
-        try:
+        with suppress(OSError):
             self._path.unlink(missing_ok=True)
-        except OSError:
-            pass
-        finally:
+        self._finish()
+
+    def _finish(self) -> None:
+        self._finished = True
+        self._running.discard(self)
+        # fsync has said whether the bytes are on disk; close(2) cannot say more.
+        with suppress(OSError):
             os.close(self._fd)
+
+
+def _lock(fd: int) -> bool:
+    """Lock a new temporary file as long as it is open: a sweeper that gets the lock knows that the writer is gone.
+
+    Whether it worked: a sweeper may have come between, and removes the file then.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # Some network file systems have no locks: there a leftover is known by its age alone.
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    return os.fstat(fd).st_nlink > 0
 
 
 @implementer(IUpload, IBlockingSink)
@@ -145,7 +237,6 @@ class LocalUpload:
         self._workers = workers
         self._file = file
         self._writer = ThreadedWriter(workers, file.write)
-        self._committing = False
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``."""
@@ -165,8 +256,20 @@ class LocalUpload:
 
     def commit(self) -> Deferred[Stat]:
         """See ``IUpload``."""
-        return self._writer.drained().addCallback(lambda _: self._workers.run(self._file.commit))
+
+        def cancel(_: Deferred[Stat]) -> None:
+            self.abort()
+
+        result: Deferred[Stat] = Deferred(cancel)
+
+        def finish(outcome: Stat | Failure) -> None:
+            if not result.called:  # it was cancelled otherwise
+                result.callback(outcome)  # a Failure goes down the errback side
+
+        self._writer.drained().addCallback(lambda _: self._workers.run(self._file.commit)).addBoth(finish)
+        return result
 
     def abort(self) -> Deferred[None]:
         """See ``IUpload``."""
+        self._file.give_up()
         return self._writer.discard().addCallback(lambda _: self._workers.run(self._file.abort))

@@ -15,12 +15,14 @@ import pytest_twisted
 from conformance import CHUNK, Conformance, Sink, Source, everything, get, put, settle, sha256
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from resticd.errors import AlreadyExists, ConfigurationError, NotFound, OutOfSpace, StorageError, TooLarge
 from resticd.interfaces import IBlockingSink, IFileBody
-from resticd.remotes import local_files
+from resticd.remotes import local_rename
 from resticd.remotes.local import LocalRemote
-from resticd.remotes.local_upload import TemporaryFile
+from resticd.remotes.local_place import Place
+from resticd.remotes.local_upload import RunningUploads, TemporaryFile
 from resticd.workers import Workers
 
 
@@ -43,6 +45,20 @@ async def remote(tmp_path: Path, workers: Workers):
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
+
+
+@pytest.fixture
+def warnings():
+    """The warnings that are logged, as they come."""
+    texts: list[str] = []
+
+    def observe(event: dict) -> None:
+        if event["log_level"] == LogLevel.warn:
+            texts.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield texts
+    globalLogPublisher.removeObserver(observe)
 
 
 def link(fd: int) -> Path:
@@ -105,7 +121,7 @@ async def test_order_of_storing(remote: LocalRemote, store: Path, monkeypatch: p
     """The file is synced, then published, then its directory is synced, and only then it is called stored."""
     await put(remote, "keys/a", b"x")
     steps = []
-    fsync, publish = os.fsync, local_files.publish
+    fsync, publish = os.fsync, Place.publish
 
     def recorded_fsync(fd: int) -> None:
         steps.append("directory" if link(fd).is_dir() else "file")
@@ -116,7 +132,7 @@ async def test_order_of_storing(remote: LocalRemote, store: Path, monkeypatch: p
         publish(*arguments)
 
     monkeypatch.setattr(os, "fsync", recorded_fsync)
-    monkeypatch.setattr("resticd.remotes.local_upload.publish", recorded_publish)
+    monkeypatch.setattr(Place, "publish", recorded_publish)
     await put(remote, "keys/b", b"x")
     assert steps == ["file", "publish", "directory"]
 
@@ -276,10 +292,10 @@ async def test_links(remote: LocalRemote, store: Path, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_other_file_systems(remote: LocalRemote, store: Path, monkeypatch, lacking: str) -> None:
     """Without renameat2, and without hard links too, nothing is replaced either."""
-    monkeypatch.setattr(local_files, "_libc_renameat2", None)
+    monkeypatch.setattr(local_rename, "_libc_renameat2", None)
     if "links" in lacking:
 
-        def no_links(*_: object) -> None:
+        def no_links(*_: object, **__: object) -> None:
             raise OSError(errno.EPERM, "no hard links here")
 
         monkeypatch.setattr(os, "link", no_links)
@@ -301,9 +317,8 @@ async def test_other_file_systems(remote: LocalRemote, store: Path, monkeypatch,
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_system_that_cannot_sync_directories(remote: LocalRemote, monkeypatch) -> None:
+async def test_a_file_system_that_cannot_sync_directories(remote: LocalRemote, warnings, monkeypatch) -> None:
     """The file is stored all the same; the warning comes once."""
-    warnings = []
     fsync = os.fsync
 
     def only_files(fd: int) -> None:
@@ -312,8 +327,6 @@ async def test_a_file_system_that_cannot_sync_directories(remote: LocalRemote, m
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", only_files)
-    monkeypatch.setattr(local_files, "_warned", set())
-    monkeypatch.setattr(local_files._log, "warn", lambda *_, **__: warnings.append(1), raising=False)
     await put(remote, "a", b"x")
     await put(remote, "b", b"x")
     assert len(warnings) == 1
@@ -333,9 +346,9 @@ async def test_a_file_that_becomes_shorter(remote: LocalRemote, store: Path) -> 
 WRITER = """
 import sys, time
 from pathlib import Path
-from resticd.remotes.local_upload import TemporaryFile
-root = Path(sys.argv[1])
-file = TemporaryFile(root, root / "data/00/x", 100, None, False)
+from resticd.remotes.local_place import Place
+from resticd.remotes.local_upload import RunningUploads, TemporaryFile
+file = TemporaryFile(Place(Path(sys.argv[1])), RunningUploads(), "data/00/x", 100, None, overwrite=False)
 file.write([b"x"])
 print("ready", flush=True)
 time.sleep(600)
@@ -390,7 +403,7 @@ async def test_a_thousand_refused_uploads(remote: LocalRemote, store: Path) -> N
 @pytest_twisted.ensureDeferred
 async def test_no_call_after_an_abort_touches_the_descriptor(tmp_path: Path) -> None:
     """Its number may belong to another file by then."""
-    file = TemporaryFile(tmp_path, tmp_path / "a", 10, None, False)
+    file = TemporaryFile(Place(tmp_path), RunningUploads(), "a", 10, None, overwrite=False)
     file.abort()
     stranger = os.open(tmp_path / "stranger", os.O_RDWR | os.O_CREAT)
     try:

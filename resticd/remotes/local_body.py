@@ -1,0 +1,79 @@
+"""One file of a local directory on its way to a consumer."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+
+from zope.interface import implementer
+
+from resticd.errors import StorageError
+from resticd.interfaces import IFileBody
+from resticd.remotes.local_errors import our_errors
+from resticd.streams import ThreadedReader
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IConsumer
+
+    from resticd.workers import Workers
+
+T = TypeVar("T")
+
+
+@implementer(IFileBody)
+class LocalBody:
+    """See ``IBody`` and ``IFileBody``. Takes over ``fd``."""
+
+    def __init__(self, workers: Workers, fd: int, size: int, offset: int, length: int) -> None:
+        self.size = size
+        self.offset = offset
+        self.length = length
+        self._workers = workers
+        self._fd = fd
+        self._position = offset
+        self._delivering = False
+        self._closing = False
+        #: A cancelled delivery ends while a read still runs: the descriptor must outlive the read.
+        self._lock = Lock()
+        self._closed = False
+
+    def fileno(self) -> int:
+        """See ``IFileBody``."""
+        return self._fd
+
+    def deliver(self, consumer: IConsumer) -> Deferred[None]:
+        """See ``IBody``."""
+        self._delivering = True
+        reader = ThreadedReader(self._workers, self._read, self.length)
+        return reader.deliver(consumer).addBoth(self._release)
+
+    def _read(self, size: int) -> bytes:
+        with self._lock, our_errors("reading"):
+            if self._closed:
+                raise StorageError("the download was given up")
+            data = os.pread(self._fd, size, self._position)
+        if not data:
+            raise StorageError("the file became shorter while it was sent")
+        self._position += len(data)
+        return data
+
+    def close(self) -> None:
+        """See ``IBody``."""
+        if not self._delivering:
+            self._release(None)
+
+    def _release(self, result: T) -> T:
+        # On FUSE and network file systems close(2) talks to a server.
+        if not self._closing:
+            self._closing = True
+            self._workers.run(self.close_now)
+        return result
+
+    def close_now(self) -> None:
+        """Close the file; waits for a read that runs. For workers."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._fd)
