@@ -64,7 +64,7 @@ class ThreadedWriter:
         self._paused = False
         self._failure: Failure | None = None
         self._producer: IPushProducer | None = None
-        self._drained: Deferred[None] | None = None
+        self._drained: list[Deferred[None]] = []
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Take a push producer; pull producers are not supported, as no caller has one."""
@@ -94,14 +94,10 @@ class ThreadedWriter:
     def drained(self) -> Deferred[None]:
         """Fires when the worker has nothing in its hands and nothing waits; fails with what ``consume`` raised.
 
-        One at a time. Cancelling it leaves the worker to finish what it has.
+        Cancelling it leaves the worker to finish what it has.
         """
-
-        def forget(_: Deferred[None]) -> None:
-            self._drained = None
-
-        result: Deferred[None] = Deferred(forget)
-        self._drained = result
+        result: Deferred[None] = Deferred(self._drained.remove)
+        self._drained.append(result)
         self._settle()
         return result
 
@@ -141,13 +137,8 @@ class ThreadedWriter:
             producer.stopProducing()
 
     def _settle(self) -> None:
-        if self._drained is None or self._busy or self._waiting:
-            return
-        drained, self._drained = self._drained, None
-        if self._failure is None:
-            drained.callback(None)
-        else:
-            drained.errback(self._failure)
+        while self._drained and not self._busy and not self._waiting:
+            self._drained.pop(0).callback(self._failure)  # a Failure goes down the errback side
 
 
 @implementer(IPushProducer)
@@ -168,19 +159,24 @@ class ThreadedReader:
         self._paused = False
         self._busy = False
         self._done: Deferred[None] | None = None
+        self._outcome: Failure | None = None
 
     def deliver(self, consumer: IConsumer) -> Deferred[None]:
         """Fires when the last byte was written to ``consumer`` and no read runs any more.
 
-        Fails with what ``read`` raises, with ``ClientGone`` when the consumer stops. Cancelling it stops after the read
-        that runs.
+        Fails with what ``read`` or the consumer raises, with ``ClientGone`` when the consumer stops. A read that runs
+        when it is cancelled runs on, and what it returns is dropped.
         """
         self._consumer = consumer
-        self._done = Deferred(lambda _: self._stop(Failure(CancelledError())))
-        done = self._done
+        done: Deferred[None] = Deferred(self._cancelled)
+        self._done = done
         consumer.registerProducer(self, True)
         self._next()
         return done
+
+    def _cancelled(self, _: Deferred[None]) -> None:
+        self._done = None  # it fires by itself
+        self._stop(None)
 
     def pauseProducing(self) -> None:
         """See ``IPushProducer``."""
@@ -196,18 +192,18 @@ class ThreadedReader:
         self._stop(Failure(ClientGone("the connection ended during the download")))
 
     def _next(self) -> None:
-        if self._paused or self._busy or self._consumer is None:
+        if self._busy or self._consumer is None:
             return
         if self._left == 0:
             self._stop(None)
-            return
-        self._busy = True
-        self._workers.run(self._read, min(READ_SIZE, self._left)).addCallbacks(self._arrived, self._broke)
+        elif not self._paused:
+            self._busy = True
+            self._workers.run(self._read, min(READ_SIZE, self._left)).addCallback(self._arrived).addErrback(self._broke)
 
     def _arrived(self, data: bytes) -> None:
         self._busy = False
         if self._consumer is None:
-            self._settle(self._outcome)
+            self._settle()
             return
         self._left -= len(data)
         self._consumer.write(data)
@@ -216,11 +212,9 @@ class ThreadedReader:
     def _broke(self, failure: Failure) -> None:
         self._busy = False
         if self._consumer is None:
-            self._settle(self._outcome)
+            self._settle()
         else:
             self._stop(failure)
-
-    _outcome: Failure | None = None
 
     def _stop(self, outcome: Failure | None) -> None:
         consumer, self._consumer = self._consumer, None
@@ -229,13 +223,9 @@ class ThreadedReader:
         consumer.unregisterProducer()
         self._outcome = outcome
         if not self._busy:
-            self._settle(outcome)
+            self._settle()
 
-    def _settle(self, outcome: Failure | None) -> None:
+    def _settle(self) -> None:
         done, self._done = self._done, None
-        if done is None:
-            return
-        if outcome is None:
-            done.callback(None)
-        else:
-            done.errback(outcome)
+        if done is not None:
+            done.callback(self._outcome)  # a Failure goes down the errback side

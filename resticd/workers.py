@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
+
+from resticd.errors import StorageError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorThreads
@@ -38,6 +40,7 @@ class Workers:
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Fires on the reactor thread with what ``call`` returns in a worker, or fails with what it raises.
 
+        Fails with ``StorageError`` after ``stop``.
         Cancelling it does not stop the call, which cannot be stopped: its result is dropped. Where the result holds
         something that must be released use ``run_releasing``.
         """
@@ -50,6 +53,8 @@ class Workers:
 
         ``release`` must not raise.
         """
+        if self._pool.joined:
+            return fail(StorageError("the server is stopping"))
         cancelled = False
 
         def cancel(_: Deferred[T]) -> None:

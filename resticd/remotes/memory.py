@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from resticd.errors import AlreadyExists, ClientGone, Corrupt, NotFound, Unsupported
+from resticd.errors import AlreadyExists, ClientGone, Corrupt, NotFound, ResticdError, StorageError, Unsupported
 from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ class _Object:
 
 @implementer(IRemote)
 class MemoryRemote:
-    """See the module. One writer at a time is what the reactor grants, so creation is conditional by itself."""
+    """See the module. Everything happens on the reactor thread, so creation is conditional by itself.
+
+    A body is delivered as fast as its consumer takes it, in chunks of 64 KiB.
+    """
 
     capabilities = Capabilities(conditional_create=True, verifies_hash=True)
 
@@ -164,32 +167,60 @@ class _MemoryUpload:
         self._size = size
         self._sha256 = sha256
         self._overwrite = overwrite
-        self._chunks: list[bytes] = []
+        self._digest = hashlib.sha256() if sha256 is not None else None
+        self._data = bytearray()
+        self._producer: IProducer | None = None
+        self._failure: Exception | None = None
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``; memory is never too slow."""
+        self._producer = producer
+        if self._failure is not None:
+            producer.stopProducing()
 
     def unregisterProducer(self) -> None:
         """See ``IConsumer``."""
+        self._producer = None
 
     def write(self, data: bytes) -> None:
         """See ``IConsumer``."""
-        self._chunks.append(data)
+        if self._failure is not None:
+            return
+        self._data += data
+        if self._size is not None and len(self._data) > self._size:
+            self._give_up(Corrupt(f"more than the announced {self._size} bytes arrived"))
+        elif self._digest is not None:
+            self._digest.update(data)
 
     def commit(self) -> Deferred[Stat]:
         """See ``IUpload``."""
-        data = b"".join(self._chunks)
-        self._chunks = []
-        if self._size is not None and len(data) != self._size:
-            return fail(Corrupt(f"{len(data)} bytes arrived, {self._size} were announced"))
-        if self._sha256 is not None and hashlib.sha256(data).hexdigest() != self._sha256:
-            return fail(Corrupt("the bytes do not hash to the name"))
+        try:
+            self._check()
+        except ResticdError as error:
+            self._give_up(error)
+            return fail(error)
+        stored = self._remote.objects[self._key] = _Object(bytes(self._data), time.time())
+        self._data = bytearray()
+        return succeed(Stat(len(stored.data), stored.modified))
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._size is not None and len(self._data) != self._size:
+            raise Corrupt(f"{len(self._data)} bytes arrived, {self._size} were announced")
+        if self._digest is not None and self._digest.hexdigest() != self._sha256:
+            raise Corrupt("the bytes do not hash to the name")
         if self._key in self._remote.objects and not self._overwrite:
-            return fail(AlreadyExists("a file is stored under this name"))
-        stored = self._remote.objects[self._key] = _Object(data, time.time())
-        return succeed(Stat(len(data), stored.modified))
+            raise AlreadyExists("a file is stored under this name")
 
     def abort(self) -> Deferred[None]:
         """See ``IUpload``."""
-        self._chunks = []
+        self._give_up(StorageError("the upload was given up"))
         return succeed(None)
+
+    def _give_up(self, reason: Exception) -> None:
+        self._failure = self._failure or reason
+        self._data = bytearray()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
