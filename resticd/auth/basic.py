@@ -12,8 +12,10 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from resticd.auth.cache import VerifiedPasswords
 from resticd.auth.login import ILogin
 from resticd.auth.names import is_user, presentable
+from resticd.auth.throttle import network_of
 from resticd.errors import ConfigurationError, Unauthorized
 
 if TYPE_CHECKING:
@@ -90,14 +92,15 @@ def basic_challenge(realm: str | None) -> str:
 class BasicLogin:
     """Asks for a user and a password that belong together.
 
-    A password that is known to be right is let through at once, so that somebody else's failures from the same address
-    cannot slow down a backup that runs. All others take their turn at the ``throttle``.
+    A password that was right from the same network before is let through at once, so that somebody else's failures
+    there cannot slow down a backup that runs. All others take their turn at the ``throttle``.
     """
 
     def __init__(self, accounts: IAccounts, throttle: Throttle, challenge: str) -> None:
         self.challenge: str | None = challenge
         self._accounts = accounts
         self._throttle = throttle
+        self._verified = VerifiedPasswords()
 
     def identify(self, introduction: Introduction, address: str) -> Deferred[str | None]:
         """See ``ILogin``. A request without a login is refused at once: browsers begin with one."""
@@ -110,14 +113,25 @@ class BasicLogin:
             credentials = parse_authorization(authorization)
         except Malformed as error:
             raise Unauthorized(str(error), presentable(error.user), address) from None
-        if not await self._knows(credentials, address):
+        if not await self._knows(credentials, network_of(address)):
             raise Unauthorized("wrong user or password", presentable(credentials.user), address)
         return credentials.user
 
-    async def _knows(self, credentials: Credentials, address: str) -> bool:
-        accounts = self._accounts
-        await accounts.refresh()
-        if accounts.recognises(credentials):
-            self._throttle.clear(address)
+    async def _knows(self, credentials: Credentials, network: str) -> bool:
+        await self._accounts.refresh()
+        stored = self._accounts.stored(credentials.user)
+        if stored is not None and self._verified.holds(network, credentials, stored):
+            self._throttle.clear(network)
             return True
-        return await self._throttle.attempt(address, lambda: accounts.check(credentials))
+        return await self._throttle.attempt(network, lambda: self._check(credentials, network))
+
+    async def _check(self, credentials: Credentials, network: str) -> bool:
+        # The turn may have come late: the password may be another one by now, or the same login may have been here.
+        await self._accounts.refresh()
+        stored = self._accounts.stored(credentials.user)
+        if stored is not None and self._verified.holds(network, credentials, stored):
+            return True
+        right = await self._accounts.check(credentials, stored)
+        if right and stored is not None:
+            self._verified.add(network, credentials, stored)
+        return right

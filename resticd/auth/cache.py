@@ -5,71 +5,46 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
     from resticd.auth.basic import Credentials
 
 
 class VerifiedPasswords:
-    """The last passwords that matched their stored hash, as digests under a key that no other process has.
+    """The last passwords that were right, as digests under a key that no other process has.
 
-    The stored hash is a part of what is digested: once it is changed or removed, nothing here is ever found again.
-    Failures are not kept, so that guesses cannot push out what is right.
+    What is stored for the user is a part of what is digested: once it is changed or removed, nothing here is ever found
+    again. Failures are not kept, so that guesses cannot push out what is right. The network that a login came from
+    is a part too: a guess that is known at once to be right, because somebody else has logged in, could not be slowed
+    down.
 
-    :param verify: starts a check of a password against a stored hash.
     :param capacity: how many are kept; the least recently used go first.
     """
 
-    def __init__(self, verify: Callable[[str, str], Deferred[bool]], capacity: int = 1024) -> None:
-        self._verify = verify
+    def __init__(self, capacity: int = 4096) -> None:
         self._capacity = capacity
         self._key = os.urandom(32)
-        self._verified: OrderedDict[bytes, None] = OrderedDict()
-        self._running: dict[bytes, list[Deferred[bool]]] = {}
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._verified)
+        return len(self._digests)
 
-    def holds(self, credentials: Credentials, stored: str) -> bool:
-        """Whether the password was found to match ``stored`` before."""
-        digest = self._digest(credentials, stored)
-        if digest not in self._verified:
+    def holds(self, network: str, credentials: Credentials, stored: str) -> bool:
+        """Whether the password came from ``network`` before and matched ``stored``."""
+        digest = self._digest(network, credentials, stored)
+        if digest not in self._digests:
             return False
-        self._verified.move_to_end(digest)
+        self._digests.move_to_end(digest)
         return True
 
-    def check(self, credentials: Credentials, stored: str) -> Deferred[bool]:
-        """Fires with whether the password matches ``stored``. Equal checks at the same time share one computation.
+    def add(self, network: str, credentials: Credentials, stored: str) -> None:
+        """The password came from ``network`` and matches ``stored``."""
+        self._digests[self._digest(network, credentials, stored)] = None
+        if len(self._digests) > self._capacity:
+            self._digests.popitem(last=False)
 
-        Cancelling it leaves the computation to the others; nobody else's result is touched.
-        """
-        digest = self._digest(credentials, stored)
-        waiting = self._running.get(digest)
-        started = waiting is None
-        if waiting is None:
-            waiting = self._running[digest] = []
-        result: Deferred[bool] = Deferred(waiting.remove)
-        waiting.append(result)
-        if started:
-            self._verify(credentials.password, stored).addBoth(self._finish, digest)
-        return result
-
-    def _finish(self, outcome: bool | Failure, digest: bytes) -> None:
-        if outcome is True:
-            self._verified[digest] = None
-            if len(self._verified) > self._capacity:
-                self._verified.popitem(last=False)
-        waiting = self._running.pop(digest)
-        while waiting:
-            waiting.pop(0).callback(outcome)  # a Failure goes down the errback side
-
-    def _digest(self, credentials: Credentials, stored: str) -> bytes:
-        # None of the three can have a NUL: RFC 7617 forbids it in logins, and hashes are matched against patterns.
-        text = "\0".join((credentials.user, credentials.password, stored))
+    def _digest(self, network: str, credentials: Credentials, stored: str) -> bytes:
+        # None of them can have a NUL: RFC 7617 forbids it in logins, the others are made by us or match a pattern.
+        text = "\0".join((network, credentials.user, credentials.password, stored))
         return hashlib.blake2b(text.encode(), key=self._key, digest_size=32).digest()

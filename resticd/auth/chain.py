@@ -9,12 +9,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from resticd.auth.accounts import DEFAULT_SALT, FileAccounts, SingleAccount
 from resticd.auth.basic import BasicLogin, basic_challenge
 from resticd.auth.certificate import CertificateLogin
 from resticd.auth.header import HeaderLogin
 from resticd.auth.login import IAccounts, ILogin
 from resticd.auth.proxies import TrustedProxies, address_text
+from resticd.auth.singleaccount import DEFAULT_SALT, SingleAccount
 from resticd.auth.throttle import Throttle
 from resticd.errors import ConfigurationError
 from resticd.interfaces import Caller, IAuthenticator, Introduction
@@ -92,8 +92,8 @@ def make_authenticator(
     in. Unlike there, a flag with an empty value, such as one from a variable that is not set, and half a login are
     errors, because the server would be open by accident. Reads the password file before it returns.
 
-    :param workers: where passwords are checked, see ``FileAccounts``.
-    :param clock: times the delays of refusals.
+    :param workers: where passwords are checked and the password file is read again.
+    :param clock: times the delays after failures.
     :param password: ``--pass``
     :param trusted_proxies: ``--trusted-proxy``, None for loopback and unix sockets.
     :param client_ca: whether ``--client-ca`` is given.
@@ -125,6 +125,7 @@ def _accounts(
 ) -> IAccounts | None:
     if htpasswd is not None:
         # libpass takes a sixth of a second to import
+        from resticd.auth.fileaccounts import FileAccounts
         from resticd.auth.htpasswd import HtpasswdFile
 
         if user is not None:

@@ -33,8 +33,11 @@ class IAccounts(Interface):
     def refresh() -> Deferred[None]:
         """Fires when what is known is what was stored at the time of the call, or later. Never fails."""
 
-    def recognises(credentials: Credentials) -> bool:
-        """Whether the password is known to be right without work. False says nothing."""
+    def stored(user: str) -> str | None:
+        """What is stored instead of the user's password; changes whenever that does. None for nobody."""
 
-    def check(credentials: Credentials) -> Deferred[bool]:
-        """Fires with whether user and password belong together. Takes as long for a user who does not exist."""
+    def check(credentials: Credentials, stored: str | None) -> Deferred[bool]:
+        """Fires with whether the password matches ``stored``. Takes as long for None, which nothing matches.
+
+        Fails with ``Unavailable`` where too many checks wait.
+        """

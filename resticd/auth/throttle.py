@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 
+from resticd.auth.sharing import shielded
+from resticd.errors import Unavailable
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
-#: Seconds before the second refusal from an address; doubled for each that follows.
+#: Seconds to wait after the first failure; doubled with each that follows …
 FIRST_DELAY = 0.25
-#: Seconds.
+#: … up to this.
 LONGEST_DELAY = 4.0
 #: Seconds after the last failure.
 FORGET_AFTER = 900.0
+#: Attempts from one network that may wait.
+LONGEST_LINE = 64
+#: Seconds that an attempt may wait, before it is sent away without having been looked at.
+PATIENCE = 30.0
 
 
 @define(eq=False)
 class _Record:
+    """One network: its failures since the last success, when the last one was, and whose turn it is."""
+
     failures: int = 0
     last: float = 0.0
     turn: DeferredLock = field(factory=DeferredLock)
 
+    @property
+    def delay(self) -> float:
+        """Seconds between the last failure and the next attempt."""
+        # the exponent is bounded because failures are not
+        return min(FIRST_DELAY * 2.0 ** min(self.failures - 1, 16), LONGEST_DELAY) if self.failures else 0.0
+
 
 class Throttle:
-    """Lets one address try one password at a time, and makes it wait longer for each refusal.
+    """Lets one network try one password at a time, and makes it wait after a failure before the next is looked at.
 
-    The turn is kept while the refusal waits, or guesses over many connections would cost no more than the first one.
-    The first refusal is given at once, for the sake of typing errors. IPv6 addresses count by /64, which is the least
-    that one customer is given (RFC 6177).
+    Were only the refusal late, a client could hang up on every wrong guess and lose no time. The networks never wait
+    for one another.
 
-    :param capacity: of how many addresses failures are remembered; the ones that tried least recently are forgotten.
+    :param capacity: how many networks are remembered; the ones that tried least recently are forgotten.
     """
 
     def __init__(self, clock: IReactorTime, capacity: int = 10_000) -> None:
@@ -47,30 +61,43 @@ class Throttle:
     def __len__(self) -> int:
         return len(self._records)
 
-    def clear(self, address: str) -> None:
-        """Forget the failures of ``address``: somebody there has logged in."""
-        if self._records:
-            self._records.pop(_network(address), None)
+    def clear(self, network: str) -> None:
+        """Forget the failures of ``network``: somebody there has logged in."""
+        self._records.pop(network, None)
 
-    async def attempt(self, address: str, check: Callable[[], Deferred[bool]]) -> bool:
-        """What ``check()`` fires with, after the address's earlier attempts and, where it is False, after the delay."""
-        record = self._record(_network(address))
+    async def attempt(self, network: str, check: Callable[[], Coroutine[Deferred[Any], Any, bool]]) -> bool:
+        """What ``check()`` returns, called when it is the turn of this attempt.
+
+        It may be cancelled while it waits; once it is checked, it counts. Raises ``Unavailable`` where too many wait:
+        restic comes back then, while it takes a 401 for final.
+        """
+        record = self._record(network)
+        if len(record.turn.waiting) >= LONGEST_LINE:
+            raise _crowded()
+        deadline = self._clock.seconds() + PATIENCE
         await record.turn.acquire()
         try:
-            if await check():
-                self.clear(address)
-                record.failures = 0
-                return True
-            record.failures += 1
+            now = self._clock.seconds()
+            pause = record.last + record.delay - now
+            if now + pause > deadline:
+                raise _crowded()
+            if pause > 0:
+                await deferLater(self._clock, pause)
+        except BaseException:
+            self._release(network, record)
+            raise
+        return await shielded(Deferred.fromCoroutine(self._hear(network, record, check)))
+
+    async def _hear(
+        self, network: str, record: _Record, check: Callable[[], Coroutine[Deferred[Any], Any, bool]]
+    ) -> bool:
+        try:
+            right = await check()
+            record.failures = 0 if right else record.failures + 1
             record.last = self._clock.seconds()
-            delay = _delay(record.failures)
-            if delay:
-                await deferLater(self._clock, delay)
-            return False
         finally:
-            record.turn.release()
-            if not record.failures and not record.turn.locked:
-                self._drop(address, record)
+            self._release(network, record)
+        return right
 
     def _record(self, network: str) -> _Record:
         record = self._records.get(network)
@@ -83,18 +110,18 @@ class Throttle:
         self._records.move_to_end(network)
         return record
 
-    def _drop(self, address: str, record: _Record) -> None:
-        network = _network(address)
-        if self._records.get(network) is record:
+    def _release(self, network: str, record: _Record) -> None:
+        record.turn.release()
+        if not record.failures and not record.turn.locked and self._records.get(network) is record:
             del self._records[network]
 
 
-def _delay(failures: int) -> float:
-    # the exponent is bounded because failures are not
-    return 0.0 if failures <= 1 else min(FIRST_DELAY * 2.0 ** min(failures - 2, 16), LONGEST_DELAY)
+def _crowded() -> Unavailable:
+    return Unavailable("too many logins from this address at the same time", retry_after=LONGEST_DELAY)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """What one client commands: an IPv4 address, or the /64 of an IPv6 address (RFC 6177 gives no customer less)."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
