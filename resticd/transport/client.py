@@ -107,6 +107,7 @@ class HttpClient:
         finally:
             timer.close()
         assert lease.link is not None  # there is no answer without a connection
+        lease.link.sending = False
         if request.body is not None and not request.body.sent:
             lease.link.abort()
             request.body.stopProducing()

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
 
 
@@ -27,7 +27,7 @@ class Connection(Protocol):
 
     def __init__(self, script: Callable[[Connection], Awaitable[None]]) -> None:
         self._script = script
-        self._data = b""
+        self._data = bytearray()
         self._waiting: Deferred[None] | None = None
         self.lost: Deferred[None] = Deferred()
         self.is_lost = False
@@ -66,7 +66,7 @@ class Connection(Protocol):
     async def request(self) -> Received:
         """The head of the next request."""
         await self._until(lambda: b"\r\n\r\n" in self._data)
-        head, _, self._data = self._data.partition(b"\r\n\r\n")
+        head, _, self._data = self._data.partition(b"\r\n\r\n")  # parts of a bytearray are bytearrays
         line, *lines = head.decode().split("\r\n")
         method, target, _ = line.split(" ")
         headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in lines)}
@@ -75,7 +75,8 @@ class Connection(Protocol):
     async def body(self, length: int) -> bytes:
         """The next bytes."""
         await self._until(lambda: len(self._data) >= length)
-        data, self._data = self._data[:length], self._data[length:]
+        data = bytes(self._data[:length])
+        del self._data[:length]
         return data
 
     async def whole(self) -> Received:
@@ -129,11 +130,11 @@ class HttpPeer:
         self.port = self._listening.getHost().port
         self.url = f"http{'' if context is None else 's'}://127.0.0.1:{self.port}"
 
-    async def stop(self) -> None:
+    def stop(self) -> Deferred[None]:
         for connection in self.connections:
             if not connection.is_lost:
                 connection.abort()
-        await self._listening.stopListening()
+        return maybeDeferred(self._listening.stopListening)
 
 
 def always(answer: Callable[[Connection, Received], None]) -> Callable[[Connection], Awaitable[None]]:

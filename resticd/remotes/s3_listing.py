@@ -1,0 +1,264 @@
+"""Lists of objects: complete, or an error.
+
+A list of more than one page whose names are hashes, as restic's are, is cut into ranges that are listed side by side.
+The hashes are spread evenly, so that the first page tells how many there are and where to cut for
+ranges of about a page each. Every range but the last is listed until a key behind its end is
+seen, which must be the next range's first: a server that loses keys at a cut is found out and listed in
+one go from then on.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
+
+from attrs import define, frozen
+from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from resticd.errors import BadGateway, NotFound
+from resticd.interfaces import Entry
+from resticd.remotes.s3_manners import PROBE
+from resticd.remotes.s3_xml import child_text, children, parse_xml
+
+if TYPE_CHECKING:
+    from resticd.remotes.s3_api import S3Api
+    from resticd.remotes.s3_objects import ObjectLookup
+    from resticd.workers import Workers
+
+#: The longest page that is read, in bytes: 1000 keys take some 400 KB.
+_LONGEST_PAGE = 64 * 1024 * 1024
+#: How much of a page a range is meant to fill: even spread leaves it room for chance.
+_FILL = 0.8
+_MOST_RANGES = 4096
+_log = Logger(namespace="resticd.remotes.s3")
+
+
+@frozen
+class Page:
+    """One page of a list.
+
+    :ivar entries: with whole keys.
+    :ivar following: where the next page begins: a token, for version 1 a key; None behind the last page.
+    """
+
+    entries: list[Entry]
+    following: str | None
+
+
+def parse_page(data: bytes, version: int, prefix: str) -> Page:
+    """One answer of ListObjects. Raises ``ValueError`` for whatever could be a page that is not whole."""
+    root = parse_xml(data, "ListBucketResult")
+    encoded = child_text(root, "EncodingType") == "url"
+
+    def text(element_text: str | None) -> str:
+        return unquote_plus(element_text or "") if encoded else element_text or ""
+
+    truncated = child_text(root, "IsTruncated")
+    if truncated not in ("true", "false"):
+        raise ValueError("it does not say whether it is the last one")
+    echoed = child_text(root, "Prefix")
+    if echoed is not None and text(echoed) != prefix:
+        raise ValueError("it is for another prefix")
+    entries = []
+    for item in children(root, "Contents"):
+        key, size = text(child_text(item, "Key")), child_text(item, "Size") or ""
+        if not key.startswith(prefix) or not size.isdecimal():
+            raise ValueError("an object of it has no proper key or size")
+        entries.append(Entry(key, int(size), _modified(child_text(item, "LastModified"))))
+    count = child_text(root, "KeyCount")
+    if count and count.isdecimal() and int(count) != len(entries):
+        raise ValueError(f"it announces {count} objects and has {len(entries)}")
+    if truncated == "false":
+        return Page(entries, None)
+    if version == 2:
+        following = child_text(root, "NextContinuationToken")
+    else:
+        marker = child_text(root, "NextMarker")
+        following = text(marker) if marker else entries[-1].key if entries else None
+    if not following:
+        raise ValueError("it does not say where it goes on")
+    return Page(entries, following)
+
+
+def _modified(value: str | None) -> float | None:
+    try:
+        return datetime.fromisoformat(value).timestamp() if value else None
+    except ValueError:
+        return None
+
+
+@define
+class _Range:
+    """A part of a list: the keys behind ``after`` up to ``end``.
+
+    :ivar token: where its next page begins.
+    :ivar first: the first key that was seen in it or behind it.
+    :ivar beyond: the first key that was seen behind its end.
+    :ivar last: the last key that was seen.
+    """
+
+    after: str
+    end: str | None
+    token: str | None = None
+    first: str | None = None
+    beyond: str | None = None
+    last: str = ""
+
+    def take(self, page: Page) -> list[Entry]:
+        """The page's entries that belong to it. Raises ``ValueError`` where keys are not in order."""
+        last = self.last or self.after
+        for position, entry in enumerate(page.entries):
+            if entry.key <= last:
+                raise ValueError("its keys are not in order")
+            last = entry.key
+            if self.first is None:
+                self.first = entry.key
+            if self.end is not None and entry.key > self.end:
+                self.beyond = entry.key
+                self.token = None
+                return page.entries[:position]
+        self.last = last
+        self.token = page.following
+        return page.entries
+
+
+class Listing:
+    """Lists the objects of one bucket.
+
+    :param root: the prefix that is the remote's root; entries' keys are without it.
+    :param checkers: how many requests run at once.
+    """
+
+    def __init__(self, api: S3Api, lookup: ObjectLookup, workers: Workers, root: str, checkers: int) -> None:
+        self._api = api
+        self._lookup = lookup
+        self._workers = workers
+        self._root = root
+        self._checkers = max(checkers, 1)
+        self._in_order = True
+
+    async def pages(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
+        """See ``IRemote.list``."""
+        whole = self._root + prefix
+        page = await self._page(whole)
+        ranges = split(page, whole) if self._in_order else []
+        if entries := self._relative(page.entries):
+            yield entries
+        if not ranges:
+            while page.following is not None:
+                page = await self._page(whole, page.following)
+                if entries := self._relative(page.entries):
+                    yield entries
+            return
+        finished: DeferredQueue[tuple[int, Page | Failure]] = DeferredQueue()
+        running: dict[int, Deferred[Any]] = {}  # a range's number: the request for its next page
+
+        def start(number: int) -> None:
+            part = ranges[number]
+            running[number] = Deferred.fromCoroutine(self._page(whole, part.token, part.after))
+            running[number].addBoth(lambda result: finished.put((number, result)))
+
+        waiting = list(reversed(range(len(ranges))))
+        try:
+            while waiting or running:
+                while waiting and len(running) < self._checkers:
+                    start(waiting.pop())
+                number, result = await finished.get()
+                del running[number]
+                part = ranges[number]
+                if isinstance(result, Failure):
+                    result.raiseException()
+                entries = self._relative(self._take(part, result, whole))
+                if part.token is not None:
+                    start(number)
+                if entries:
+                    yield entries
+        finally:
+            for fetching in running.values():
+                fetching.cancel()
+        await self._check_seams(ranges)
+
+    def _take(self, part: _Range, page: Page, prefix: str) -> list[Entry]:
+        try:
+            return part.take(page)
+        except ValueError as error:
+            self._in_order = False
+            raise BadGateway(f"s3: a page of the list of {prefix} cannot be used: {error}") from None
+
+    async def _check_seams(self, ranges: list[_Range]) -> None:
+        for part, following in pairwise(ranges):
+            seen = part.beyond
+            if seen is None or (following.first is not None and following.first <= seen):
+                continue
+            try:
+                await self._lookup.head(seen)
+            except NotFound:
+                continue  # deleted meanwhile
+            self._in_order = False
+            raise BadGateway("s3: the server leaves out objects when it lists from the middle")
+
+    async def _page(self, prefix: str, following: str | None = None, after: str = "") -> Page:
+        options = self._api.options
+        query = [("prefix", prefix), ("max-keys", str(options.list_chunk))]
+        if options.list_url_encode:
+            query.append(("encoding-type", "url"))
+        if options.list_version == 2:
+            query.append(("list-type", "2"))
+            if following is not None:
+                query.append(("continuation-token", following))
+            elif after:
+                query.append(("start-after", after))
+        elif following is not None or after:
+            query.append(("marker", following or after))
+
+        async def attempt(_: int) -> Page:
+            response = await self._api.attempt("GET", query=query)
+            data = await response.read(_LONGEST_PAGE)
+            try:
+                page = await self._workers.run(parse_page, data, options.list_version, prefix)
+                if page.following is not None and page.following == following:
+                    raise ValueError("it goes on where it began")
+            except ValueError as error:
+                raise BadGateway(f"s3: a page of the list of {prefix} cannot be used: {error}") from None
+            return page
+
+        return await self._api.client.retries.run(attempt)
+
+    def _relative(self, entries: list[Entry]) -> list[Entry]:
+        start = len(self._root)
+        return [
+            Entry(key, entry.size, entry.modified)
+            for entry in entries
+            # Keys that end with a slash are what some programs take for directories.
+            if (key := entry.key[start:]) != PROBE and not key.endswith("/") and key
+        ]
+
+
+def split(page: Page, prefix: str) -> list[_Range]:
+    """The ranges that follow the first page of a list; none where its names do not show where to cut."""
+    if page.following is None or not page.entries:
+        return []
+    pattern = re.compile(re.escape(prefix) + r"(?:([0-9a-f]{2})/)?([0-9a-f]{64})\Z")
+    matches = [pattern.match(entry.key) for entry in page.entries]
+    keys = [entry.key for entry in page.entries]
+    nested = matches[-1] is not None and matches[-1][1] is not None
+    if any(match is None or (match[1] is not None) != nested for match in matches) or keys != sorted(set(keys)):
+        return []
+    name = matches[-1][2]  # type: ignore[index]  # none is None
+    done = (int(name[:12], 16) + 1) / 16**12
+    expected = len(keys) * (1 - done) / done
+    count = min(max(math.ceil(expected / (len(keys) * _FILL)), 1), _MOST_RANGES)
+    cuts = []
+    for number in range(1, count):
+        name = f"{int((done + (1 - done) * number / count) * 16**12):012x}"
+        cuts.append(f"{prefix}{name[:2]}/{name}" if nested else prefix + name)
+    ranges = [_Range(after, end) for after, end in zip([keys[-1], *cuts], [*cuts, None], strict=True)]
+    ranges[0].token = page.following
+    return ranges

@@ -1,0 +1,111 @@
+"""Real S3 servers: SeaweedFS, OpenStack Swift and ``rclone serve s3``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.request
+from pathlib import Path
+
+from bench.processes import Daemon
+from support.peers import peer
+from support.ports import free_port
+
+ACCESS_KEY, SECRET_KEY = "resticd-test", "resticd-test-secret"
+
+
+class S3Server(Daemon):
+    """A server of S3 on ``port`` of 127.0.0.1."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def options(self, provider: str, **more: str) -> dict[str, str]:
+        """rclone's options for it."""
+        return {
+            "provider": provider,
+            "endpoint": self.url,
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET_KEY,
+            **more,
+        }
+
+    def _answers(self, path: str = "/") -> bool:
+        with contextlib.suppress(OSError):
+            try:
+                urllib.request.urlopen(self.url + path, timeout=2).close()
+            except urllib.error.HTTPError:
+                pass
+            return True
+        return False
+
+
+def seaweedfs(scratch: Path, *flags: str) -> S3Server:
+    """SeaweedFS in one process; buckets are made on demand of CreateBucket alone.
+
+    :param flags: more of ``weed server``'s.
+    """
+    config = scratch / "s3.json"
+    login = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    admin = {"name": "admin", "credentials": [login], "actions": ["Admin", "Read", "List", "Tagging", "Write"]}
+    config.write_text(json.dumps({"identities": [admin]}))
+    data = scratch / "weed"
+    data.mkdir()
+    master, volume, filer, s3 = (free_port() for _ in range(4))
+    server = S3Server(
+        [
+            peer("weed"),
+            "server",
+            f"-dir={data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+            f"-master.port={master}",
+            "-master.volumeSizeLimitMB=256",
+            f"-volume.port={volume}",
+            "-volume.max=100",
+            "-filer",
+            f"-filer.port={filer}",
+            "-s3",
+            f"-s3.port={s3}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            f"-s3.config={config}",
+            *flags,
+        ],
+        scratch / "weed.log",
+        cwd=scratch,
+    )
+    server.port = s3
+    server.wait_until(lambda: server._answers("/healthz"), 60)
+    return server
+
+
+def rclone_s3(scratch: Path) -> S3Server:
+    """``rclone serve s3`` over a directory."""
+    data = scratch / "rclone-s3"
+    data.mkdir()
+    port = free_port()
+    server = S3Server(
+        [
+            peer("rclone"),
+            "serve",
+            "s3",
+            "--config",
+            "/dev/null",
+            "--addr",
+            f"127.0.0.1:{port}",
+            "--auth-key",
+            f"{ACCESS_KEY},{SECRET_KEY}",
+            data,
+        ],
+        scratch / "rclone-s3.log",
+        cwd=scratch,
+    )
+    server.port = port
+    server.wait_for_port(port)
+    return server
