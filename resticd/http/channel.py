@@ -1,4 +1,7 @@
-"""HTTP/1.1 connections with limits: the size of the headers, and time to send them."""
+"""HTTP/1.1 connections: limits for headers and time, and what a request that streams needs of them.
+
+``H2Stream`` is the same for HTTP/2. All use of the private names of Twisted's ``HTTPChannel`` is here.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +77,59 @@ class Channel(HTTPChannel):
         """See ``IProtocol``."""
         self._forget_deadline()
         super().connectionLost(reason)
+
+    # For requests.
+
+    def request_line(self) -> tuple[bytes, bytes, bytes]:
+        """Method, path and protocol of the request that is being received, as soon as ``gotLength`` is called."""
+        return self._command, self._path, self._version
+
+    @property
+    def connection_transport(self) -> object:
+        """The transport of the connection."""
+        return self.transport
+
+    def pause_body(self) -> None:
+        """Let the client wait; the idle timeout rests, since the waiting is ours."""
+        self.setTimeout(None)
+        self._networkProducer.pauseProducing()
+
+    def resume_body(self) -> None:
+        """Read on."""
+        self.setTimeout(self.timeOut)
+        self._networkProducer.resumeProducing()
+
+    def close_after_answer(self) -> None:
+        """The answer that has not begun yet is the connection's last."""
+        self.requests[-1].setHeader(b"connection", b"close")
+        self.persistent = False
+
+    def abort(self) -> None:
+        """Break the connection, so that an incomplete answer does not look complete."""
+        self.transport.abortConnection()
+
+    # For who reads the body from the socket itself (``direct_receive``).
+
+    @property
+    def can_be_bypassed(self) -> bool:
+        """Whether the rest of the body can be read behind this object's back: no part of it is on its way through
+        it.
+        """
+        return self.length is not None and not self._busyReceiving
+
+    def bypassed(self, count: int) -> None:
+        """``count`` bytes of the body were read from the socket."""
+        decoder: Any = self._transferDecoder
+        decoder.contentLength -= count
+        if decoder.contentLength == 0:
+            # What _IdentityTransferDecoder.dataReceived does at the end.
+            finish, decoder.dataCallback, decoder.finishCallback = decoder.finishCallback, None, None
+            finish(b"")
+            self.resume_body()
+
+    def expect_progress(self, expected: bool) -> None:
+        """Start or stop the idle timeout while somebody else reads or writes the socket."""
+        self.setTimeout(self.timeOut if expected else None)
 
     def _expect_headers(self) -> None:
         self._header_deadline = self.callLater(HEADER_SECONDS, self._headers_late)

@@ -38,9 +38,9 @@ async def receive_directly(request: StreamingRequest, transport: tcp.Connection,
             if not receiver.left:
                 return
             if blocked:
-                request.expect_progress(True)
+                request.channel.expect_progress(True)
                 await shared.readable()
-                request.expect_progress(False)
+                request.channel.expect_progress(False)
     finally:
         await shared.close()
 

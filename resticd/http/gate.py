@@ -97,7 +97,7 @@ def introduce(gate: Gate, request: StreamingRequest) -> Introduction:
         peer=request.client,
         authorization=request.getHeader("authorization"),
         header_user=header_user,
-        common_name=gate.common_name(request.connection_transport),
+        common_name=gate.common_name(request.channel.connection_transport),
         forwarded_for=_joined(request, "x-forwarded-for"),
         forwarded=_joined(request, "forwarded"),
     )

@@ -18,8 +18,8 @@ async def receive_body(request: StreamingRequest, upload: IUpload) -> None:
 
     Raises ``ClientGone`` when the connection ends first. Returns early when the upload wants no more.
     """
-    transport = plain_transport(request)
-    if IBlockingSink.providedBy(upload) and transport is not None and request.can_be_taken_over:
+    transport = None if request.body.complete else plain_transport(request)
+    if transport is not None and IBlockingSink.providedBy(upload) and request.channel.can_be_bypassed:
         await receive_directly(request, transport, cast(IBlockingSink, upload))
     else:
         await request.body.deliver(upload)

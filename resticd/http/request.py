@@ -1,13 +1,11 @@
 """A request whose handler runs when the headers are in, and whose body streams.
 
 Twisted's ``Request.gotLength`` makes a file and the handler runs when all of the body lies in it. Here the handler
-runs from ``gotLength`` itself. This module owns everything that follows from that, for HTTP/1.1 (``HTTPChannel``) and
-HTTP/2 (``H2Stream``) alike, and all use of Twisted's private names.
+runs from ``gotLength`` itself. This module owns everything that follows from that; it does not know whether the
+channel is HTTP/1.1's (``Channel``) or HTTP/2's (``H2Stream``).
 
-- On HTTP/1.1 ``gotLength`` comes last of all headers; on HTTP/2 it may come before the other headers, which are
-  complete at ``parseCookies``. The handler runs after both.
-- The method and path are not in the request then, but in ``channel._command`` and ``_path``, or ``command`` and
-  ``path``.
+- The handler runs after both ``gotLength`` and ``parseCookies``, whichever comes last: then all headers are in.
+- The method and path are not in the request then, but in the channel.
 - The channel cannot begin the next request before the body of this one was read. ``finish`` therefore waits for the
   body's end; what nobody wants is drained within bounds and then the connection is closed, so that the rest of a body
   is never read as the next request.
@@ -55,7 +53,7 @@ class StreamingRequest(server.Request):
 
     site: Site
     body: RequestBody
-    #: an ``HTTPChannel`` or ``H2Stream``; None once the connection is lost
+    #: a ``Channel`` or ``H2Stream``; None once the connection is lost
     channel: Any
     caller = Caller()
     #: what the path names; set by the gate
@@ -111,11 +109,7 @@ class StreamingRequest(server.Request):
         """Run the handler now if there is a body to stream; a request without one is dispatched when it is complete."""
         if not (self._headers_in and self._length_known) or self._length == 0:
             return
-        channel = self.channel
-        if hasattr(channel, "streamID"):
-            self._dispatch(channel.command, channel.path, b"HTTP/2")
-        else:
-            self._dispatch(channel._command, channel._path, channel._version)
+        self._dispatch(*self.channel.request_line())
 
     def _dispatch(self, command: bytes, path: bytes, version: bytes) -> None:
         self._dispatched = True
@@ -155,35 +149,17 @@ class StreamingRequest(server.Request):
         """Whether the client's connection is lost."""
         return self._disconnected
 
-    @property
-    def connection_transport(self) -> object:
-        """The transport of the connection, for HTTP/2 too, where a stream has none."""
-        channel = self.channel
-        return channel._conn.transport if hasattr(channel, "streamID") else channel.transport
-
     # The body's side of the connection (``http.body.Upstream``).
 
     def pause_body(self) -> None:
-        """Let the client wait; the idle timeout rests, since the waiting is ours."""
-        channel = self.channel
-        if channel is None:
-            return
-        if hasattr(channel, "streamID"):
-            channel.pauseProducing()
-        else:
-            channel.setTimeout(None)
-            channel._networkProducer.pauseProducing()
+        """Let the client wait."""
+        if self.channel is not None:
+            self.channel.pause_body()
 
     def resume_body(self) -> None:
         """Read on."""
-        channel = self.channel
-        if channel is None:
-            return
-        if hasattr(channel, "streamID"):
-            channel.resumeProducing()
-        else:
-            channel.setTimeout(channel.timeOut)
-            channel._networkProducer.resumeProducing()
+        if self.channel is not None:
+            self.channel.resume_body()
 
     def want_body(self) -> None:
         """Answer Expect: 100-continue, once, unless the final answer has begun."""
@@ -191,33 +167,13 @@ class StreamingRequest(server.Request):
             self._expects_continue = False
             self.channel._send100Continue()
 
-    # For who reads the body from the socket itself (``direct_receive``); HTTP/1.1 with a Content-Length only.
-
-    @property
-    def can_be_taken_over(self) -> bool:
-        """Whether the rest of the body can be read behind the channel's back: its length is known, and no part of it
-        is on its way through the channel.
-        """
-        channel = self.channel
-        return self._length is not None and not self.body.complete and not channel._busyReceiving
-
     def body_taken(self, count: int) -> None:
-        """``count`` further bytes of the body were read from the socket after ``body.take_over``."""
-        if self.channel is None:
-            return
-        self.body.received += count
-        decoder = self.channel._transferDecoder
-        decoder.contentLength -= count
-        if decoder.contentLength == 0:
-            # What _IdentityTransferDecoder.dataReceived does at the end.
-            finish, decoder.dataCallback, decoder.finishCallback = decoder.finishCallback, None, None
-            finish(b"")
-            self.resume_body()
-
-    def expect_progress(self, expected: bool) -> None:
-        """Start or stop the idle timeout while ``body.take_over`` holds."""
+        """``count`` further bytes of the body were read from the socket after ``body.take_over``
+        (``direct_receive``).
+        """
         if self.channel is not None:
-            self.channel.setTimeout(self.channel.timeOut if expected else None)
+            self.body.received += count
+            self.channel.bypassed(count)
 
     # The answer.
 
@@ -225,9 +181,8 @@ class StreamingRequest(server.Request):
         """Write some of the answer; the first call writes the headers."""
         if not self.startedWriting and not self.body.complete:
             left = self.body.left
-            if (left is None or left > KEEP_BYTES) and not hasattr(self.channel, "streamID"):
-                self.setHeader(b"connection", b"close")
-                self.channel.persistent = False
+            if (left is None or left > KEEP_BYTES) and self.channel is not None:
+                self.channel.close_after_answer()
         super().write(data)
 
     def finish(self) -> None:
@@ -246,13 +201,8 @@ class StreamingRequest(server.Request):
     def abort(self) -> None:
         """Break the connection (HTTP/2: reset the stream), so that an incomplete answer cannot look complete."""
         self._stop_deadlines()
-        channel = self.channel
-        if channel is None:
-            return
-        if hasattr(channel, "streamID"):
-            channel.abortConnection()
-        else:
-            channel.transport.abortConnection()
+        if self.channel is not None:
+            self.channel.abort()
 
     def _drained(self, _: None) -> None:
         if self.body.complete:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from twisted.web import http, server
+from twisted.web import server
 
-from resticd.http.channel import Channel
+from resticd.http.negotiation import Negotiator
 from resticd.http.request import StreamingRequest
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
     from twisted.web.http import Request
     from twisted.web.resource import IResource
 
@@ -26,12 +27,14 @@ IDLE_SECONDS = 310
 class SiteSettings:
     """What can be set for all requests.
 
+    :ivar http2: whether HTTP/2 is spoken, besides HTTP/1.1.
     :ivar max_header_bytes: a larger header block is answered with 431.
     :ivar read_timeout: seconds for one request's body to come in, 0 for no limit.
     :ivar write_timeout: seconds for one answer to go out, 0 for no limit.
     :ivar response_headers: names and values that every answer gets.
     """
 
+    http2: bool = True
     max_header_bytes: int = 4096
     read_timeout: float = 3600.0
     write_timeout: float = 3600.0
@@ -63,10 +66,9 @@ class Site(server.Site):
         self.displayTracebacks = False
         self.noisy = False
 
-    @staticmethod
-    def protocol() -> http._GenericHTTPChannelProtocol:
-        """The protocol of one connection, over which ALPN may put HTTP/2 in ``Channel``'s place."""
-        return http._GenericHTTPChannelProtocol(Channel())
+    def buildProtocol(self, addr: IAddress | None) -> Negotiator:  # type: ignore[override]  # not Twisted's own protocols
+        """The protocol of one connection."""
+        return Negotiator(self)
 
     def log(self, request: Request) -> None:
         """Requests report themselves to the sink, those cut short too; Twisted's own access log is not kept."""
