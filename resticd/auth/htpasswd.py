@@ -160,7 +160,7 @@ def parse_htpasswd(data: bytes, name: str) -> tuple[dict[str, str], list[str]]:
         if not colon:
             raise ConfigurationError(f"{place}: no colon after the user's name")
         if not is_user(user):
-            raise ConfigurationError(f"{place}: {presentable(user)!r} cannot be a user's name")
+            raise ConfigurationError(f"{place}: '{presentable(user)}' cannot be a user's name")
         stored = rest.partition(":")[0]
         if problem := complaint(stored):
             raise ConfigurationError(f"{place}: {problem}")

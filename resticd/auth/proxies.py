@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from attrs import frozen
@@ -57,7 +58,7 @@ class TrustedProxies:
         """Whether the other end of a connection is one of them."""
         if isinstance(peer, UNIXAddress):
             return self.unix_sockets
-        address = _parse_address(getattr(peer, "host", ""))
+        address = _peer_address(getattr(peer, "host", ""))
         return address is not None and self._contains(address)
 
     def forwarded_address(self, peer: IAddress, x_forwarded_for: str | None, forwarded: str | None) -> str | None:
@@ -68,14 +69,12 @@ class TrustedProxies:
         X-Forwarded-For counts where there are both headers: more proxies set it, and they pass on a Forwarded
         header as it came from the client.
         """
-        if not self.trusts(peer):
+        if (x_forwarded_for is None and forwarded is None) or not self.trusts(peer):
             return None
         if x_forwarded_for is not None:
             hops = [hop.strip() for hop in x_forwarded_for.split(",")]
-        elif forwarded is not None:
-            hops = list(_forwarded_hops(forwarded))
         else:
-            return None
+            hops = list(_forwarded_hops(forwarded or ""))
         client = None
         for hop in reversed(hops):
             address = _parse_node(hop)
@@ -95,7 +94,7 @@ def address_text(peer: IAddress) -> str:
     if isinstance(peer, UNIXAddress):
         return "unix"
     host = getattr(peer, "host", "-")
-    address = _parse_address(host)
+    address = _peer_address(host)
     return host if address is None else str(address)
 
 
@@ -115,6 +114,10 @@ def _parse_address(text: str) -> _Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+# The same few peers come again and again, and ipaddress is slow.
+_peer_address = lru_cache(maxsize=1024)(_parse_address)
 
 
 def _parse_node(text: str) -> _Address | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -120,6 +121,7 @@ def _crowded() -> Unavailable:
     return Unavailable("too many logins from this address at the same time", retry_after=LONGEST_DELAY)
 
 
+@lru_cache(maxsize=1024)
 def network_of(address: str) -> str:
     """What one client commands: an IPv4 address, or the /64 of an IPv6 address (RFC 6177 gives no customer less)."""
     try:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 import pytest_twisted
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
@@ -24,11 +24,13 @@ def printable(exclude: str = "") -> st.SearchStrategy[str]:
     return st.text(st.characters(codec="utf-8", exclude_characters=exclude).filter(str.isprintable), max_size=20)
 
 
+@settings(deadline=None)
 @given(printable(":").filter(bool), printable())
 def test_every_printable_login_is_read_as_it_was_written(user: str, password: str) -> None:
     assert parse_authorization(basic(f"{user}:{password}")) == Credentials(user, password)
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary().map(basic))
 def test_whatever_the_header_holds_it_is_read_or_refused(value: str) -> None:
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resticd.auth.hashes import complaint, cost, verify
@@ -59,13 +59,17 @@ def test_other_hashes_are_refused_with_file_and_line_and_without_the_hash(stored
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [(b"alice", "no colon"), (b":{SHA}", "''"), (b"a\x07:{SHA}", r"'a\\x07'"), (b"\xff:x", "UTF-8")],
+    [
+        (b"alice", "no colon after the user's name"),
+        (b":{SHA}", "'' cannot be a user's name"),
+        (b"a\x07b:{SHA}", "'a\\x07b' cannot be a user's name"),
+        (b"\xff:x", "not UTF-8"),
+    ],
 )
 def test_a_line_without_a_usable_name_is_refused(line: bytes, reason: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_htpasswd(line, "--htpasswd: x")
-    assert str(caught.value).startswith("--htpasswd: x:1: ")
-    assert reason.replace(r"\\", "\\") in str(caught.value).replace("\\\\", "\\")
+    assert str(caught.value) == f"--htpasswd: x:1: {reason}"
 
 
 def test_comments_blank_lines_line_ends_and_further_fields_do_not_count(sha_hash: str, apr1_hash: str) -> None:
@@ -81,6 +85,7 @@ def test_the_first_of_two_lines_for_one_user_wins_with_a_warning(sha_hash: str, 
     assert warning.startswith("x:2: alice ")
 
 
+@settings(deadline=None)
 @given(st.binary() | st.text().map(str.encode))
 def test_whatever_a_file_holds_it_is_read_or_refused(data: bytes) -> None:
     try:
@@ -91,15 +96,14 @@ def test_whatever_a_file_holds_it_is_read_or_refused(data: bytes) -> None:
         assert all(complaint(stored) is None for stored in hashes.values())
 
 
-def test_what_is_cut_off_is_refused_or_ends_with_a_line(any_hash: str) -> None:
+def test_a_file_that_is_cut_off_within_a_line_is_refused(any_hash: str) -> None:
     data = f"alice:{any_hash}\nbob:{any_hash}\n".encode()
-    whole = {len(data), len(data) - 1, len(data) // 2, len(data) // 2 + 2}
     for length in range(1, len(data)):
-        try:
+        if data[:length].rstrip(b"\n").endswith(any_hash.encode()):
             parse_htpasswd(data[:length], "x")
-        except ConfigurationError:
-            continue
-        assert data[:length].rstrip(b"\n").endswith(any_hash.encode()), whole
+        else:
+            with pytest.raises(ConfigurationError):
+                parse_htpasswd(data[:length], "x")
 
 
 def test_the_decoy_costs_what_most_hashes_cost(
@@ -198,9 +202,15 @@ def test_a_file_is_not_read_while_it_is_being_written(tmp_path: Path, sha_hash: 
     assert set(file.read().hashes) == {"a", "b", "c"}
 
 
-def test_a_file_that_never_rests_is_given_up(password_file: Path, aged: Callable[..., HtpasswdFile]) -> None:
-    file = aged(password_file)
-    busy = HtpasswdFile.__new__(HtpasswdFile)
-    busy.__dict__ = {**file.__dict__, "_now": lambda: password_file.stat().st_ctime, "_sleep": lambda _: None}
+def test_a_file_that_never_rests_is_given_up(password_file: Path, sha_hash: str) -> None:
+    def write(_: float) -> None:
+        nonlocal now
+        password_file.write_text(f"alice:{sha_hash}\n")
+        now = password_file.stat().st_ctime
+
+    now = password_file.stat().st_ctime + 3600
+    file = HtpasswdFile(password_file, now=lambda: now, sleep=write)
+    now = password_file.stat().st_ctime
     with pytest.raises(ConfigurationError, match="changes while it is read"):
-        busy.read()
+        file.read()
+    assert set(file.contents.hashes) == {"alice", "bob"}

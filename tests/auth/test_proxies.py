@@ -3,7 +3,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 
@@ -102,6 +102,7 @@ def test_x_forwarded_for_counts_before_forwarded() -> None:
     assert TrustedProxies().forwarded_address(LOCAL, "192.0.2.1", "for=203.0.113.9") == "192.0.2.1"
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_whatever_comes_an_address_or_nothing_is_found(one: str, other: str) -> None:
     for found in (
@@ -111,6 +112,7 @@ def test_whatever_comes_an_address_or_nothing_is_found(one: str, other: str) -> 
         assert found is None or ipaddress.ip_address(found)
 
 
+@settings(deadline=None)
 @given(st.lists(st.ip_addresses().filter(lambda a: not a.is_loopback), min_size=1, max_size=4))
 def test_both_headers_say_the_same(addresses: list) -> None:
     hops = [str(address) for address in addresses]
