@@ -22,7 +22,8 @@ TURN = 0.01
 SMALLEST_TURN, LARGEST_TURN = 64, 256 * 1024
 #: While nobody waits this many seconds' worth is saved up, and may pass at once later.
 SAVED = 0.03
-#: Where transfers wait and the reactor comes late, up to this many seconds' worth is made up for.
+#: Amid transfers that wait again and again this many seconds' worth is: the reactor may be held up, and transfers that
+#: began together are stored together.
 LATE = 0.25
 #: The limiter looks after those who wait no more often than this, in seconds.
 TICK = 0.005
@@ -102,8 +103,8 @@ class Waiter(Protocol):
 class BandwidthLimiter:
     """Grants bytes at the rate in force, to all who wait in turn.
 
-    Nothing runs while nobody waits. What passes within any ``t`` seconds is at most ``t + SAVED`` seconds' worth, and
-    up to ``LATE`` more where the reactor was held up. The time of the day is looked at once a minute, as the minute
+    Nothing runs while nobody waits. What passes in the first ``t`` seconds is at most ``t + SAVED`` seconds'
+    worth, later in any ``t`` seconds ``t + LATE``. The time of the day is looked at once a minute, as the minute
     begins, so that neither a change of the clock nor the end of summer time makes a switch late.
 
     :param clock: measures the rate.
@@ -128,6 +129,8 @@ class BandwidthLimiter:
         self._turn = LARGEST_TURN
         self._credit = 0.0
         self._refilled = clock.seconds()
+        #: when somebody waited last
+        self._contended = -inf
         self._look_at = -inf
         self._waiting: OrderedDict[Waiter, None] = OrderedDict()
         self._timer: IDelayedCall | None = None
@@ -221,8 +224,10 @@ class BandwidthLimiter:
         """Bring rate and credit up to date."""
         now = self._clock.seconds()
         elapsed, self._refilled = now - self._refilled, now
+        if self._waiting:
+            self._contended = now
         if self._rate is not None:
-            most = (LATE if self._waiting else SAVED) * self._rate
+            most = (LATE if now - self._contended <= LATE else SAVED) * self._rate
             self._credit = min(self._credit + max(elapsed, 0) * self._rate, max(most, self._turn))
         # The reactor's clock may be set back; its timers are late then, but the timetable need not be.
         if now >= self._look_at or elapsed < 0:

@@ -91,6 +91,20 @@ def test_a_late_reactor_is_made_up_for() -> None:
     assert sender.sent - before <= LATE * MIB + TURN * MIB
 
 
+def test_a_gap_is_made_up_for() -> None:
+    """When all who waited are busy elsewhere for a moment their average is kept; after a rest it begins anew."""
+    clock = Clock()
+    limiter = BandwidthLimiter(clock, always(MIB))
+    sender = Sender(clock, 100 * KIB)
+    limiter.wait(sender)
+    run(clock, 0.2)
+    assert sender.wanted == 0
+    clock.advance(0.1)
+    assert limiter.take(int(0.2 * MIB - 100 * KIB))
+    clock.advance(1)
+    assert not limiter.take(int(SAVED * MIB) + 1)
+
+
 def test_equal_shares() -> None:
     """Everybody who waits gets the same."""
     clock = Clock()

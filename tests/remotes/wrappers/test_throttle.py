@@ -450,18 +450,20 @@ def test_limits_of_each_file() -> None:
     inner = MemoryRemote()
     remote = ThrottledRemote(inner, clock, Bandwidth(clock, always(None, 3 * RATE)), always(None, RATE))
     outcome(upload_of(inner, bytes(4 * RATE)).commit())
-    targets = [Target()]
-    outcome(remote.open("a")).deliver(targets[0])
+    targets = [Target() for _ in range(6)]
+    deliveries = [outcome(remote.open("a")).deliver(targets[0])]
     run(clock, 1)
     assert len(targets[0].data) == pytest.approx(RATE, rel=0.05)
-    for _ in range(5):
-        targets.append(Target())
-        outcome(remote.open("a")).deliver(targets[-1])
-    before = sum(len(target.data) for target in targets)
+    deliveries += [outcome(remote.open("a")).deliver(target) for target in targets[1:]]
+    before = len(targets[0].data)
     run(clock, 1)
     assert sum(len(target.data) for target in targets) - before == pytest.approx(3 * RATE, rel=0.05)
     for target in targets[1:]:
         assert len(target.data) == pytest.approx(RATE / 2, rel=0.1)
+    for delivery in deliveries:
+        delivery.cancel()
+        outcome(delivery)
+    assert clock.getDelayedCalls() == []
 
 
 ACTIONS = st.lists(
