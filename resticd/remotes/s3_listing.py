@@ -37,6 +37,9 @@ _LONGEST_PAGE = 64 * 1024 * 1024
 #: How much of a page a range is meant to fill: even spread leaves it room for chance.
 _FILL = 0.8
 _MOST_RANGES = 4096
+#: How restic's layout names files, behind the prefix of their type.
+_FLAT = re.compile(r"[0-9a-f]{64}\Z")
+_NESTED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}\Z")
 _log = Logger(namespace="resticd.remotes.s3")
 
 
@@ -245,13 +248,11 @@ def split(page: Page, prefix: str) -> list[_Range]:
     """The ranges that follow the first page of a list; none where its names do not show where to cut."""
     if page.following is None or not page.entries:
         return []
-    pattern = re.compile(re.escape(prefix) + r"(?:([0-9a-f]{2})/)?([0-9a-f]{64})\Z")
-    matches = [pattern.match(entry.key) for entry in page.entries]
     keys = [entry.key for entry in page.entries]
-    nested = matches[-1] is not None and matches[-1][1] is not None
-    if any(match is None or (match[1] is not None) != nested for match in matches) or keys != sorted(set(keys)):
+    flat, nested = (all(pattern.match(key, len(prefix)) for key in keys) for pattern in (_FLAT, _NESTED))
+    if not (flat or nested) or keys != sorted(set(keys)):
         return []
-    name = matches[-1][2]  # type: ignore[index]  # none is None
+    name = keys[-1].rpartition("/")[2]
     done = (int(name[:12], 16) + 1) / 16**12
     expected = len(keys) * (1 - done) / done
     count = min(max(math.ceil(expected / (len(keys) * _FILL)), 1), _MOST_RANGES)

@@ -154,9 +154,7 @@ class MultipartUpload(S3Upload):
             )
             try:
                 # The second name is that of ``rclone serve s3``.
-                created = parse_xml(
-                    await response.read(), "InitiateMultipartUploadResult", "InitiateMultipartUpload"
-                )
+                created = parse_xml(await response.read(), "InitiateMultipartUploadResult", "InitiateMultipartUpload")
             except ValueError as error:
                 raise BadGateway(f"s3: starting an upload in parts: {error}") from None
             upload_id = child_text(created, "UploadId")

@@ -35,12 +35,13 @@ class S3Server(Daemon):
 
     def _answers(self, path: str = "/") -> bool:
         with contextlib.suppress(OSError):
-            try:
+            with contextlib.suppress(urllib.error.HTTPError):
                 urllib.request.urlopen(self.url + path, timeout=2).close()
-            except urllib.error.HTTPError:
-                pass
             return True
         return False
+
+    def stop(self, timeout: float = 20) -> int:
+        return self.kill()  # SeaweedFS takes its time to end in peace
 
 
 def seaweedfs(scratch: Path, *flags: str) -> S3Server:

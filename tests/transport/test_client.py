@@ -359,7 +359,7 @@ async def test_too_long_to_read(client: HttpClient, peer: Any) -> None:
 @pytest.mark.parametrize("silent", ["headers", "body", "reading"])
 @pytest_twisted.ensureDeferred
 async def test_idle_remote(peer: Any, silent: str) -> None:
-    """A remote that makes no progress in its turn is given up, before the headers, within the answer, within the body."""
+    """A remote that makes no progress in its turn is given up: before headers, in a body, while it should read."""
     over: Deferred[None] = Deferred()
 
     async def script(connection: Connection) -> None:
