@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from conformance import CHUNK, Conformance, Sink, Source, everything, get, put, settle, sha256
+from conformance import CHUNK, Conformance, Sink, Source, everything, get, put, sha256
+from support.waiting import until
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
@@ -75,13 +76,20 @@ class TestLocal(Conformance):
     def remote(self, remote: LocalRemote) -> LocalRemote:
         return remote
 
+    async def fill(self, remote: LocalRemote, keys: list[str]) -> None:
+        """As another program would write them."""
+        for key in keys:
+            path = remote._root / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+
     @pytest.fixture(autouse=True)
     def nothing_leaks(self, remote: LocalRemote, store: Path):
         """Whatever a test of the suite does, no temporary file and no open file stays."""
         before = open_files(store)
         yield
-        pytest_twisted.blockon(Deferred.fromCoroutine(settle(lambda: not temporary(store))))
-        pytest_twisted.blockon(Deferred.fromCoroutine(settle(lambda: open_files(store) <= before)))
+        for clean in (lambda: not temporary(store), lambda: open_files(store) <= before):
+            pytest_twisted.blockon(Deferred.fromCoroutine(until(clean)))
 
 
 def open_files(store: Path) -> int:
@@ -371,7 +379,7 @@ async def test_leftovers_of_dead_writers(tmp_path: Path, workers: Workers) -> No
         writers[0].wait()
         remote = LocalRemote(store, workers)
         await remote.start()
-        await settle(lambda: len(temporary(store)) == 1)
+        await until(lambda: len(temporary(store)) == 1)
         assert await everything(remote) == {}
         await put(remote, "data/00/x", b"a retry")
         await remote.stop()
@@ -379,7 +387,7 @@ async def test_leftovers_of_dead_writers(tmp_path: Path, workers: Workers) -> No
         os.utime(left, (time.time() - 90_000,) * 2)
         remote = LocalRemote(store, workers)
         await remote.start()
-        await settle(lambda: not temporary(store))
+        await until(lambda: not temporary(store))
         await remote.stop()
     finally:
         for writer in writers:
