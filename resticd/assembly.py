@@ -45,7 +45,7 @@ _log = Logger(namespace="resticd")
 def make_remote(settings: Settings, reactor: IReactor, workers: Workers, bandwidth: Bandwidth) -> IRemote:
     """What is served, with its wrappers. Reads the remotes file where the settings name a section of it."""
     read = partial(read_remotes_file, settings.config, os.environ, settings.password_command)
-    remotes = Remotes(REGISTRY, os.environ, read)
+    remotes = Remotes(REGISTRY, os.environ, read, settings.foreign)
     spec = remotes.resolve(settings.remote)
     for warning in spec.warnings:
         _log.warn("{warning}", warning=warning)

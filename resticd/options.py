@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ from typing import NoReturn
 from twisted.python import usage
 
 from resticd import __version__
-from resticd.config.commandline import parse_command_line
-from resticd.config.flags import Flag, attribute_of
+from resticd.config.flags import Flag
 from resticd.config.settings import FLAGS, Settings
+from resticd.config.sources import SETTINGS, read_sources
 from resticd.errors import ConfigurationError
 
 _HELP = Flag("help", bool, False, "Show this text.", short="h")
@@ -40,18 +41,17 @@ class Options(usage.Options):
 
 
 def read_settings(argv: Sequence[str]) -> Settings:
-    """The settings that the command line makes. ``--help`` and ``--version`` print and exit."""
-    line = parse_command_line(argv, (*FLAGS, _HELP, _VERSION))
-    if line.values.pop("help", False):
+    """The settings in force. ``--help`` and ``--version`` print and exit."""
+    reading = read_sources(argv, os.environ, (_HELP, _VERSION))
+    if reading.line.values.get("help"):
         print(help_text())  # noqa: T201 - what the user asked for
         sys.exit(0)
-    if line.values.pop("version", False):
+    if reading.line.values.get("version"):
         print(f"resticd {__version__}")  # noqa: T201 - what the user asked for
         sys.exit(0)
-    if len(line.arguments) != 1:
-        raise ConfigurationError("say what to serve: one directory or remote:path")
-    values = {attribute_of(name): value for name, value in line.values.items()}
-    return Settings(remote=line.arguments[0], **values)
+    if not reading.settings.remote:
+        raise ConfigurationError("say what to serve: a directory or remote:path")
+    return reading.settings
 
 
 def fail(error: ConfigurationError) -> NoReturn:
@@ -62,7 +62,7 @@ def fail(error: ConfigurationError) -> NoReturn:
 def help_text() -> str:
     """The text of ``--help``."""
     lines = [f"Usage: twistd [twistd's options] resticd {Options.synopsis}", "", Options.longdesc, "", "Flags:"]
-    for flag in (*FLAGS, _HELP, _VERSION):
+    for flag in (*FLAGS, SETTINGS, _HELP, _VERSION):
         letter = f"-{flag.short}, " if flag.short else "    "
         head = f"  {letter}--{flag.name}" + (f" {flag.metavar}" if flag.metavar else "")
         lines.append(head)

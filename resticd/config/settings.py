@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from resticd.bandwidth import Limits
 from resticd.config.bwlimit import parse_bwlimit
@@ -138,9 +138,11 @@ class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, Limi
     """All settings, as they are in force.
 
     :ivar remote: what to serve, as rclone names it; on the command line it stands without a flag.
+    :ivar foreign: rclone's other flags, for drivers that honour them; the rest has no meaning here.
     """
 
     remote: str = ""
+    foreign: dict[str, str] = field(factory=dict, repr=False)
 
 
 FLAGS = flags_of(Settings)
