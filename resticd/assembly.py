@@ -22,6 +22,7 @@ from resticd.http.site import Site, SiteSettings
 from resticd.listeners.addresses import parse_address
 from resticd.listeners.handshake import common_name
 from resticd.listeners.listening import Listeners
+from resticd.listeners.stdio import StdioListener, take_standard_output
 from resticd.listeners.systemd import take_inherited_sockets
 from resticd.listeners.tls import configure_tls
 from resticd.listeners.unixsocket import parse_group, parse_mode
@@ -34,6 +35,8 @@ from resticd.transport.proxies import Proxies
 from resticd.transport.settings import ClientSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resticd.bandwidth import Bandwidth
     from resticd.config.settings import Settings
     from resticd.interfaces import IEventSink, IReactor, IRemote
@@ -74,6 +77,7 @@ def make_site(settings: Settings, reactor: IReactor, workers: Workers, remote: I
     policy = Policy(settings.append_only, settings.private_repos, settings.delete_repos)
     gate = make_gate(settings, Api(Repositories(remote, policy, workers)), workers, reactor)
     common = SiteSettings(
+        http2=settings.http2,
         max_header_bytes=settings.max_header_bytes,
         read_timeout=settings.server_read_timeout,
         write_timeout=settings.server_write_timeout,
@@ -83,7 +87,9 @@ def make_site(settings: Settings, reactor: IReactor, workers: Workers, remote: I
 
 
 def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor) -> Gate:
-    """Who may pass."""
+    """Who may pass. Who starts the program and talks to its standard input needs no login."""
+    if settings.stdio:
+        return Gate(inner=api.resource(), authenticator=make_authenticator(workers=workers, clock=reactor))
     authenticator = make_authenticator(
         htpasswd=settings.htpasswd,
         user=settings.user,
@@ -110,9 +116,18 @@ def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor)
     )
 
 
-def make_listeners(settings: Settings, site: Site, reactor: IReactor) -> Listeners:
-    """Where to listen: what the service manager passed, or else what the settings say."""
-    tls = configure_tls(settings.cert, settings.key, settings.client_ca, settings.min_tls_version)
+def make_listeners(
+    settings: Settings, site: Site, reactor: IReactor, ended: Callable[[], object]
+) -> Listeners | StdioListener:
+    """Where to listen: standard input, what the service manager passed, or else what the settings say.
+
+    :param ended: called when standard input is closed.
+    """
+    if settings.stdio:
+        return StdioListener(reactor, site, take_standard_output(), ended)
+    # HTTP/1.1 comes first: it is faster here (docs/benchmarks.md).
+    protocols = (b"http/1.1", b"h2") if settings.http2 else (b"http/1.1",)
+    tls = configure_tls(settings.cert, settings.key, settings.client_ca, settings.min_tls_version, protocols)
     group = settings.unix_socket_group
     return Listeners(
         reactor,

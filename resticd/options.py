@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -60,11 +59,8 @@ def fail(error: ConfigurationError) -> NoReturn:
 
 
 def help_text() -> str:
-    """The text of ``--help``."""
-    lines = [f"Usage: twistd [twistd's options] resticd {Options.synopsis}", "", Options.longdesc, "", "Flags:"]
-    for flag in (*FLAGS, SETTINGS, _HELP, _VERSION):
-        letter = f"-{flag.short}, " if flag.short else "    "
-        head = f"  {letter}--{flag.name}" + (f" {flag.metavar}" if flag.metavar else "")
-        lines.append(head)
-        lines += textwrap.wrap(flag.help, 100, initial_indent=" " * 10, subsequent_indent=" " * 10)
-    return "\n".join(lines)
+    """The text of ``twistd resticd --help``: the flags are those of ``resticd serve restic``."""
+    from resticd.commands.texts import flag_lines
+
+    lines = [f"Usage: twistd [twistd's options] resticd {Options.synopsis}", "", Options.longdesc, ""]
+    return "\n".join([*lines, *flag_lines((SETTINGS, *FLAGS, _HELP, _VERSION))])

@@ -30,9 +30,12 @@ def makeService(options: Options) -> ResticdService:
     from twisted.internet import reactor
 
     try:
-        return ResticdService(reactor, options.settings)  # type: ignore[arg-type]
+        service = ResticdService(reactor, options.settings)  # type: ignore[arg-type]
     except ConfigurationError as error:
         fail(error)
+    # twistd returns 0 whatever happened while its reactor ran.
+    atexit.register(lambda: os._exit(service.status) if service.status else None)
+    return service
 
 
 class ResticdService(Service):
@@ -40,6 +43,8 @@ class ResticdService(Service):
 
     ``MultiService`` would drop the Deferreds of its children, so the order is kept here: workers, remote, listeners,
     and back. Raises ``ConfigurationError`` where the settings cannot work.
+
+    :ivar status: the exit status that the program should end with.
     """
 
     name = "resticd"
@@ -47,12 +52,13 @@ class ResticdService(Service):
 
     def __init__(self, reactor: IReactor, settings: Settings) -> None:
         self._reactor = reactor
+        self.status = 0
         self._workers = Workers(reactor)
         self._bandwidth = Bandwidth(reactor, settings.bwlimit)
         self._remote = make_remote(settings, reactor, self._workers, self._bandwidth)
         sink = LogSink(access=settings.verbose > 0)
         site = make_site(settings, reactor, self._workers, self._remote, sink)
-        self._listeners = make_listeners(settings, site, reactor)
+        self._listeners = make_listeners(settings, site, reactor, self._ended)
 
     def startService(self) -> None:
         """Start everything; a failure stops the reactor with one line in the log and exit status 1."""
@@ -80,6 +86,10 @@ class ResticdService(Service):
             self._log.critical("{reason}", reason=str(failure.value))
         else:
             self._log.failure("cannot start", failure)
-        # twistd returns 0 whatever happened while its reactor ran.
-        atexit.register(os._exit, 1)
+        self.status = 1
         self._reactor.stop()
+
+    def _ended(self) -> None:
+        """The client on standard input is gone."""
+        if self.running:
+            self._reactor.stop()

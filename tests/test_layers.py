@@ -26,10 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     "http": {"repository", "auth"},
     "listeners": {"http"},
     "config": {"remotes.registry"},
-    "options": {"config"},
 }
 #: The composition root and what starts it see everything.
-UNBOUND = {"service", "assembly", "cli", "__main__"}
+UNBOUND = {"service", "assembly", "cli", "commands", "options", "__main__"}
 
 
 def room_of(module: str) -> str:

@@ -93,10 +93,10 @@ def flags_of(settings: type) -> tuple[Flag, ...]:
 
 
 def parse_bool(text: str) -> bool:
-    """As Go's ``strconv.ParseBool``, which rclone uses."""
-    if text in ("1", "t", "T", "true", "TRUE", "True"):
+    """As Go's ``strconv.ParseBool``, which rclone uses; ``on`` and ``off`` too."""
+    if text in ("1", "t", "T", "true", "TRUE", "True", "on"):
         return True
-    if text in ("0", "f", "F", "false", "FALSE", "False"):
+    if text in ("0", "f", "F", "false", "FALSE", "False", "off"):
         return False
     raise ValueError("neither true nor false")
 

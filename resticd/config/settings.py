@@ -31,6 +31,8 @@ class ListenSettings:
         "manager replace it.",
         repeats=True,
     )
+    stdio: bool = switch("Speak HTTP/2 on standard input and output instead, as restic's rclone backend does.")
+    http2: bool = switch("Speak HTTP/2 besides HTTP/1.1 (--http2=off).", default=True)
     cert: str | None = flag(None, parse_text, "FILE", "TLS certificate with its chain (PEM); reread when it changes.")
     key: str | None = flag(None, parse_text, "FILE", "Private key of --cert (PEM).")
     client_ca: str | None = flag(
@@ -145,4 +147,18 @@ class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, Limi
     foreign: dict[str, str] = field(factory=dict, repr=False)
 
 
-FLAGS = flags_of(Settings)
+#: The flags by the class that they belong to, with its title.
+GROUPS = tuple(
+    ((group.__doc__ or "").strip(), flags_of(group))
+    for group in (
+        ListenSettings,
+        HttpSettings,
+        LoginSettings,
+        PolicySettings,
+        LimitSettings,
+        RemoteSettings,
+        LogSettings,
+    )
+)
+
+FLAGS = tuple(flag for _, flags in GROUPS for flag in flags)

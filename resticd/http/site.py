@@ -12,6 +12,7 @@ from resticd.http.request import StreamingRequest
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
+    from twisted.internet.protocol import Protocol
     from twisted.web.http import Request
     from twisted.web.resource import IResource
 
@@ -66,9 +67,15 @@ class Site(server.Site):
         self.displayTracebacks = False
         self.noisy = False
 
-    def buildProtocol(self, addr: IAddress | None) -> Negotiator:  # type: ignore[override]  # not Twisted's own protocols
+    def buildProtocol(self, addr: IAddress | None) -> Negotiator:  # type: ignore[override]  # of our own
         """The protocol of one connection."""
         return Negotiator(self)
+
+    def prior_knowledge(self) -> Protocol:
+        """The protocol of a connection that speaks HTTP/2 from its first byte and may be idle for ever."""
+        from resticd.http.h2_connection import H2Connection
+
+        return H2Connection(self, 0)
 
     def log(self, request: Request) -> None:
         """Requests report themselves to the sink, those cut short too; Twisted's own access log is not kept."""

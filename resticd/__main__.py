@@ -1,0 +1,5 @@
+"""``python -m resticd`` is the ``resticd`` command."""
+
+from resticd.cli import run
+
+run()

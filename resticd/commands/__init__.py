@@ -1,0 +1,1 @@
+"""The sub-commands of ``resticd``, one module for each family."""

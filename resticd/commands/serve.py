@@ -1,0 +1,26 @@
+"""``resticd serve restic``: the service in the foreground, with its log on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from resticd.options import read_settings
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Serve until a signal comes or, with ``--stdio``, until standard input is closed. Returns the exit status."""
+    settings = read_settings(argv)
+    from twisted.internet import reactor as installed
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    from resticd.service import ResticdService
+
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    reactor: Any = installed
+    service = ResticdService(reactor, settings)
+    reactor.callWhenRunning(service.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return service.status
