@@ -16,6 +16,7 @@
     ``ClientGone``: the client's connection ended before its request was done.
     ``StorageError``: a passing fault of a remote; the same request may succeed later.
         ``Unavailable``: the remote asks to come back later.
+            ``TooManyLogins``: logins wait to be checked, and the client's is one too many.
         ``RemoteTimeout``: the remote did not answer in time.
         ``BadGateway``: the remote answered what it should not.
     ``ConfigurationError``: a flag, a setting or a file that cannot be used.
@@ -106,6 +107,10 @@ class Unavailable(StorageError):
     def __init__(self, message: str, retry_after: float = 5.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyLogins(Unavailable):
+    """Too many logins wait to be checked. Nothing is wrong with the server, so it is no fault to report."""
 
 
 class RemoteTimeout(StorageError):

@@ -209,7 +209,10 @@ class IAuthenticator(Interface):
     )
 
     def authenticate(introduction: Introduction) -> Deferred[Caller]:
-        """Fires with who it is, or fails with ``Unauthorized``. Slow checks run in a worker. Can be cancelled."""
+        """Fires with who it is, or fails with ``Unauthorized``. Slow checks run in a worker. Can be cancelled.
+
+        Fails with ``TooManyLogins`` where too many attempts wait.
+        """
 
 
 class IBlockingSink(Interface):

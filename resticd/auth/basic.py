@@ -121,7 +121,6 @@ class BasicLogin:
         await self._accounts.refresh()
         stored = self._accounts.stored(credentials.user)
         if stored is not None and self._verified.holds(network, credentials, stored):
-            self._throttle.clear(network)
             return True
         return await self._throttle.attempt(network, lambda: self._check(credentials, network))
 

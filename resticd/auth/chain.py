@@ -31,18 +31,16 @@ _log = Logger()
 class Authenticator:
     """Asks for one kind of login, and finds out where a request comes from.
 
-    Who can open a unix socket needs no login: the file's permissions decide. Where a proxy sits behind such a socket
-    and names a user, that is the user.
+    Who can open a unix socket needs no password and no certificate: the file's permissions decide. A login by a
+    proxy's header is asked for there too: who opens the socket is the proxy, for anybody.
 
     :param login: what is asked for.
-    :param header: ``--user-from-header``, for unix sockets; None where it is not used.
     :param proxies: who is believed about the addresses of clients.
     """
 
-    def __init__(self, login: ILogin, header: HeaderLogin | None, proxies: TrustedProxies) -> None:
+    def __init__(self, login: ILogin, proxies: TrustedProxies) -> None:
         self.challenge: str | None = login.challenge
         self._login = login
-        self._header = header
         self._proxies = proxies
 
     def authenticate(self, introduction: Introduction) -> Deferred[Caller]:
@@ -53,12 +51,9 @@ class Authenticator:
         peer = introduction.peer
         forwarded = self._proxies.forwarded_address(peer, introduction.forwarded_for, introduction.forwarded)
         address = address_text(peer) if forwarded is None else forwarded
-        login = self._login
-        if isinstance(peer, UNIXAddress):
-            if self._header is None or not self._header.names_user(introduction):
-                return Caller(address=address)
-            login = self._header
-        return Caller(await login.identify(introduction, address), address)
+        if isinstance(peer, UNIXAddress) and not isinstance(self._login, HeaderLogin):
+            return Caller(address=address)
+        return Caller(await self._login.identify(introduction, address), address)
 
 
 @implementer(ILogin)
@@ -109,7 +104,7 @@ def make_authenticator(
     login: ILogin
     if accounts is not None:
         if header is not None:
-            _log.warn("--user-from-header counts on unix sockets only: there is a login by password")
+            _log.warn("--user-from-header is not used: there is a login by password")
         login = BasicLogin(accounts, Throttle(clock), basic_challenge(realm))
     elif header is not None:
         login = header
@@ -117,7 +112,7 @@ def make_authenticator(
         login = CertificateLogin()
     else:
         login = NoLogin()
-    return Authenticator(login, header, proxies)
+    return Authenticator(login, proxies)
 
 
 def _accounts(

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from resticd.auth.hashes import verify
 from resticd.auth.login import IAccounts
 from resticd.auth.sharing import SharedCalls
-from resticd.errors import ConfigurationError, Unavailable
+from resticd.errors import ConfigurationError, TooManyLogins
 
 if TYPE_CHECKING:
     from resticd.auth.basic import Credentials
@@ -71,7 +71,7 @@ class FileAccounts:
 
     def _match(self, password: str, stored: str) -> Deferred[bool]:
         if len(self._places.waiting) >= LONGEST_LINE:
-            return fail(Unavailable("too many logins at the same time"))
+            return fail(TooManyLogins("too many logins at the same time"))
         # Hashes have a salt of their own or none, so this tells no more than the computation would.
         key = f"{stored}\0{password}".encode()
         return self._checks.join(key, lambda: self._places.run(self._workers.run, verify, password, stored))

@@ -34,10 +34,6 @@ class HeaderLogin:
             raise ConfigurationError(f"--user-from-header: {header!r} cannot be the name of a header")
         self._proxies = proxies
 
-    def names_user(self, introduction: Introduction) -> bool:
-        """Whether the request has a user in its header that may be believed."""
-        return introduction.header_user is not None and self._proxies.trusts(introduction.peer)
-
     def identify(self, introduction: Introduction, address: str) -> Deferred[str | None]:
         """See ``ILogin``."""
         user = (introduction.header_user or "").strip()

@@ -39,5 +39,5 @@ class IAccounts(Interface):
     def check(credentials: Credentials, stored: str | None) -> Deferred[bool]:
         """Fires with whether the password matches ``stored``. Takes as long for None, which nothing matches.
 
-        Fails with ``Unavailable`` where too many checks wait.
+        Fails with ``TooManyLogins`` where too many checks wait.
         """

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 
 from resticd.auth.sharing import shielded
-from resticd.errors import Unavailable
+from resticd.errors import TooManyLogins
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -62,14 +62,10 @@ class Throttle:
     def __len__(self) -> int:
         return len(self._records)
 
-    def clear(self, network: str) -> None:
-        """Forget the failures of ``network``: somebody there has logged in."""
-        self._records.pop(network, None)
-
     async def attempt(self, network: str, check: Callable[[], Coroutine[Deferred[Any], Any, bool]]) -> bool:
         """What ``check()`` returns, called when it is the turn of this attempt.
 
-        It may be cancelled while it waits; once it is checked, it counts. Raises ``Unavailable`` where too many wait:
+        It may be cancelled while it waits; once it is checked, it counts. Raises ``TooManyLogins`` where too many wait:
         restic comes back then, while it takes a 401 for final.
         """
         record = self._record(network)
@@ -117,8 +113,8 @@ class Throttle:
             del self._records[network]
 
 
-def _crowded() -> Unavailable:
-    return Unavailable("too many logins from this address at the same time", retry_after=LONGEST_DELAY)
+def _crowded() -> TooManyLogins:
+    return TooManyLogins("too many logins from this address at the same time", retry_after=LONGEST_DELAY)
 
 
 @lru_cache(maxsize=1024)

@@ -50,14 +50,15 @@ def answer_error(request: StreamingRequest, failure: Failure) -> None:
     """Answer ``request`` with what ``failure`` means, and finish it.
 
     Where the answer has begun already the connection is broken instead: a body that ends early must not look complete.
-    Faults of ours or of a remote are reported to the site's sink; a client's mistakes are not.
+    Faults of ours or of a remote are reported to the site's sink; a client's mistakes are not, nor its guesses at
+    passwords: it could fill the log with them.
     """
     error: BaseException = failure.value  # type: ignore[assignment]  # None only in a Failure never raised
     status = status_of(error)
     if request._disconnected or isinstance(error, errors.ClientGone | CancelledError):
         request.abort()
         return
-    if status >= 500 and not isinstance(error, errors.Unsupported):
+    if status >= 500 and not isinstance(error, errors.Unsupported | errors.TooManyLogins):
         known = isinstance(error, errors.ResticdError)
         request.site.sink.emit(
             RequestFailed(

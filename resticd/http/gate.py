@@ -92,21 +92,38 @@ class _GateResource(Resource):
 
 def introduce(gate: Gate, request: StreamingRequest) -> Introduction:
     """What ``request`` shows of its sender."""
-    header_user = request.getHeader(gate.user_header) if gate.user_header is not None else None
     return Introduction(
         peer=request.client,
-        authorization=request.getHeader("authorization"),
-        header_user=header_user,
+        authorization=_last(request, b"authorization"),
+        header_user=None if gate.user_header is None else _only(request, gate.user_header.encode()),
         common_name=gate.common_name(request.channel.connection_transport),
-        forwarded_for=_joined(request, "x-forwarded-for"),
-        forwarded=_joined(request, "forwarded"),
+        forwarded_for=_joined(request, b"x-forwarded-for"),
+        forwarded=_joined(request, b"forwarded"),
     )
 
 
-def _joined(request: StreamingRequest, name: str) -> str | None:
+# Headers are bytes that need not be text. In Latin-1 each byte is a character.
+
+
+def _last(request: StreamingRequest, name: bytes) -> str | None:
+    """A header that comes once; of several the last."""
+    value = request.getHeader(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _joined(request: StreamingRequest, name: bytes) -> str | None:
     """All values of a header that may come several times."""
     values = request.requestHeaders.getRawHeaders(name)
-    return ", ".join(values) if values else None
+    return b", ".join(values).decode("latin-1") if values else None
+
+
+def _only(request: StreamingRequest, name: bytes) -> str | None:
+    """A header in UTF-8; None where it comes several times, since nobody can say which of them the proxy set."""
+    values = request.requestHeaders.getRawHeaders(name) or []
+    try:
+        return values[0].decode() if len(values) == 1 else None
+    except UnicodeDecodeError:
+        return None
 
 
 def _allow_origin(request: StreamingRequest, origin: str) -> None:

@@ -149,3 +149,21 @@ async def test_guesses_wait_and_who_was_let_in_before_does_not(introduce) -> Non
     assert not guess.called
     clock.advance(1)
     assert guess.result == "alice"
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_was_let_in_before_does_not_make_up_for_the_guesses_of_others_there(introduce) -> None:
+    """Otherwise a guesser beside a running backup, or with a login of its own, would never be slowed down."""
+    clock = Clock()
+    login = BasicLogin(SingleAccount("alice", "right"), Throttle(clock), "Basic")
+    assert await login.identify(introduce("alice", "right"), "192.0.2.1") == "alice"
+    waits = []
+    for _ in range(5):
+        refused: list[object] = []
+        login.identify(introduce("bob", "guess"), "192.0.2.1").addErrback(refused.append)
+        start = clock.seconds()
+        while not refused:
+            assert await login.identify(introduce("alice", "right"), "192.0.2.1") == "alice"
+            clock.advance(0.125)
+        waits.append(clock.seconds() - start)
+    assert waits == [0, 0.25, 0.5, 1, 2]

@@ -112,12 +112,25 @@ async def test_a_unix_socket_needs_no_login(flags: dict, make, introduce) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_proxy_behind_a_unix_socket_names_the_user(make, introduce) -> None:
-    for flags in ({}, {"user": "alice", "password": "secret"}):
+async def test_a_proxy_behind_a_unix_socket_names_the_user_or_is_refused(make, introduce) -> None:
+    for flags in ({}, {"client_ca": True}):
         authenticator = make(user_from_header="X-User", **flags)
         caller = await authenticator.authenticate(introduce(peer="unix", header_user="bob", forwarded_for="192.0.2.9"))
         assert caller == Caller("bob", "192.0.2.9")
         await refusal(authenticator, introduce(peer="unix", header_user="a/b"))
+        await refusal(authenticator, introduce(peer="unix"))
+    distrustful = make(user_from_header="X-User", trusted_proxies=TrustedProxies.parse(["loopback"]))
+    await refusal(distrustful, introduce(peer="unix", header_user="bob"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_beside_a_password_the_header_counts_nowhere(make, introduce, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr("resticd.auth.chain._log.warn", warnings.append)
+    authenticator = make(user="alice", password="secret", user_from_header="X-User")
+    assert await authenticator.authenticate(introduce(peer="unix", header_user="bob")) == Caller(None, "unix")
+    await refusal(authenticator, introduce(peer="127.0.0.1", header_user="bob"))
+    assert warnings == ["--user-from-header is not used: there is a login by password"]
 
 
 @pytest_twisted.ensureDeferred

@@ -16,7 +16,7 @@ from resticd.auth.fileaccounts import FileAccounts
 from resticd.auth.htpasswd import HtpasswdFile
 from resticd.auth.login import IAccounts
 from resticd.auth.throttle import Throttle
-from resticd.errors import Unauthorized, Unavailable
+from resticd.errors import TooManyLogins, Unauthorized
 from resticd.workers import Workers
 
 NEW = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="  # password
@@ -99,7 +99,7 @@ async def test_too_many_checks_at_the_same_time_are_sent_away_for_a_while(
     checks = [admitted_later(accounts, "alice", f"wrong {number}") for number in range(8)]
     results = await DeferredList(checks, consumeErrors=True)
     assert [right for succeeded, right in results if succeeded] == [False] * 5
-    assert all(failure.check(Unavailable) for succeeded, failure in results if not succeeded)
+    assert all(failure.check(TooManyLogins) for succeeded, failure in results if not succeeded)
 
 
 @pytest_twisted.ensureDeferred

@@ -5,7 +5,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from resticd.auth.throttle import FORGET_AFTER, LONGEST_LINE, PATIENCE, Throttle, network_of
-from resticd.errors import Unavailable
+from resticd.errors import TooManyLogins
 
 
 class Address:
@@ -156,10 +156,12 @@ def test_who_hangs_up_early_gains_nothing() -> None:
 def test_a_crowd_is_sent_away_and_nobody_waits_for_longer_than_his_patience() -> None:
     clock = Clock()
     guesser = Address(Throttle(clock), "192.0.2.1")
-    attempts = [guesser.tries().addErrback(lambda failure: failure.check(Unavailable)) for _ in range(3 * LONGEST_LINE)]
+    attempts = [
+        guesser.tries().addErrback(lambda failure: failure.check(TooManyLogins)) for _ in range(3 * LONGEST_LINE)
+    ]
     assert sum(attempt.called for attempt in attempts) == 2 * LONGEST_LINE - 1
     clock.pump([0.25] * round(PATIENCE / 0.25))
     assert all(attempt.called for attempt in attempts)
     results = [attempt.result for attempt in attempts]
     assert results.count(False) == guesser.heard < 15
-    assert results.count(Unavailable) == len(attempts) - guesser.heard
+    assert results.count(TooManyLogins) == len(attempts) - guesser.heard
