@@ -34,7 +34,7 @@ class Listing(NamedTuple):
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file is an unfinished upload."""
+    """Whether a file of this name is an unfinished upload."""
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
@@ -59,15 +59,13 @@ def read_directory(place: Place, prefix: str, above: Way) -> Listing:
                 return listing
             # listdir and stat with dir_fd are faster than scandir, whose entries make a path each.
             for name in os.listdir(fd):  # noqa: PTH208 - a descriptor is not a path
-                if is_temporary(name):
-                    continue
                 about = _look(name, fd)
                 if about is None:
                     continue
-                if stat.S_ISREG(about.st_mode):
-                    listing.files.append(Entry(prefix + name, about.st_size, about.st_mtime))
-                elif stat.S_ISDIR(about.st_mode):
+                if stat.S_ISDIR(about.st_mode):
                     listing.directories.append(f"{prefix}{name}/")
+                elif stat.S_ISREG(about.st_mode) and not is_temporary(name):
+                    listing.files.append(Entry(prefix + name, about.st_size, about.st_mtime))
         finally:
             os.close(fd)
     return listing._replace(way=above | {identity})
@@ -101,12 +99,11 @@ def remove_empty_directories(path: Path, keep: Path) -> bool:
         return True
     empty = True
     for child in children:
-        if is_temporary(child.name):
-            empty = remove_leftover(child) and empty
-        elif child.is_symlink() or not child.is_dir():
-            empty = False
+        if child.is_dir() and not child.is_symlink():
+            gone = remove_empty_directories(child, keep)
         else:
-            empty = remove_empty_directories(child, keep) and empty
+            gone = is_temporary(child.name) and remove_leftover(child)
+        empty = empty and gone
     if not empty or path == keep:
         return False
     try:
@@ -133,9 +130,10 @@ def leftovers(root: Path, stopped: Callable[[], bool]) -> Iterator[Path]:
             way = above | {_identity(os.stat(path))}  # noqa: PTH116 - as scandir gives texts
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if is_temporary(entry.name):
-                        yield Path(entry.path)
-                    elif entry.is_dir() and not (entry.is_symlink() and _identity(entry.stat()) in way):
+                    if not entry.is_dir():
+                        if is_temporary(entry.name):
+                            yield Path(entry.path)
+                    elif not (entry.is_symlink() and _identity(entry.stat()) in way):
                         waiting.append((entry.path, way))
         except OSError:
             continue
