@@ -77,9 +77,6 @@ class S3Remote:
 
     _log = Logger(namespace="resticd.remotes.s3")
 
-    #: Whether creation is conditional is known after the first upload; see ``s3_manners``.
-    capabilities = Capabilities()
-
     def __init__(self, api: S3Api, root: str, workers: Workers, checkers: int = CHECKERS) -> None:
         self._api = api
         self._root = root
@@ -89,6 +86,14 @@ class S3Remote:
         self._server = AskedOnce(api, root)
         self._claims = Claims()
         self._sweeping: Deferred[None] | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See ``IRemote``. Whether creation is conditional is found out by the first upload; see ``s3_manners``.
+
+        Until then, and where the server has no conditions, it is decided among this daemon's own uploads alone.
+        """
+        return Capabilities(conditional_create=self._server.known is not None and self._server.known.conditional)
 
     def start(self) -> Deferred[None]:
         """See ``IRemote``. Unfinished uploads of more than a day ago are swept in the background."""

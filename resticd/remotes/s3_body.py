@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from resticd.errors import AlreadyExists, BadGateway, ClientGone, NotFound, RangeNotSatisfiable, StorageError
+from resticd.errors import AlreadyExists, BadGateway, ClientGone, NotFound, StorageError
 from resticd.interfaces import IBody
 from resticd.remotes.s3_api import S3Api, key_headers
 from resticd.streams import Span

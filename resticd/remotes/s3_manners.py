@@ -78,19 +78,22 @@ async def probe(api: S3Api, prefix: str) -> Manners:
 
 
 class AskedOnce:
-    """Remembers the manners of a bucket's server; a probe that failed is repeated for the next one who asks."""
+    """Remembers the manners of a bucket's server; a probe that failed is repeated for the next one who asks.
+
+    :ivar known: they, once they were found out.
+    """
 
     def __init__(self, api: S3Api, prefix: str) -> None:
         self._api = api
         self._prefix = prefix
-        self._known: Manners | None = None
+        self.known: Manners | None = None
         self._probe: Deferred[Manners] | None = None
         self._waiting: list[Deferred[Manners]] = []
 
     async def manners(self) -> Manners:
         """They, found out if need be."""
-        if self._known is not None:
-            return self._known
+        if self.known is not None:
+            return self.known
         waiting: Deferred[Manners] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
         if self._probe is None:
@@ -106,7 +109,7 @@ class AskedOnce:
     def _done(self, result: Manners | Failure) -> None:
         self._probe = None
         if isinstance(result, Manners):
-            self._known = result
+            self.known = result
             if not result.conditional:
                 _log.warn(
                     "the S3 server of {bucket} does not honour If-None-Match: two writers that store different files "

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, cast
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -145,6 +145,8 @@ class S3Upload:
 
     def commit(self) -> Deferred[Stat]:
         """See ``IUpload``."""
+        if self._over:
+            return fail(StorageError("the upload was given up"))
         self._over = True
         return Deferred.fromCoroutine(self._commit())
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def parse_xml(data: bytes, *roots: str) -> Element:
-    """The root element, which must have one of these names, all names without their namespaces. Raises ``ValueError``."""
+    """The root, which must have one of these names, all names without their namespaces. Raises ``ValueError``."""
     try:
         element: Element = fromstring(data)
     except ValueError:  # what defusedxml forbids

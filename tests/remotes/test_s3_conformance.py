@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 import pytest_twisted
-from conformance import Conformance
+from conformance import Conformance, put
 from support.s3_servers import S3Server, rclone_s3, seaweedfs
+from support.swift import Swift
 from twisted.internet import reactor
 
 from resticd.remotes.s3 import make_s3
@@ -30,6 +31,9 @@ class S3Conformance(Conformance):
     """Gives each test a prefix of its own in one bucket."""
 
     provider = "Other"
+    conditional = True
+    #: what the kernel's buffers, those of Twisted and our own may hold in all
+    flight = 16 * 1024 * 1024
 
     @pytest_twisted.async_yield_fixture
     async def remote(self, server: S3Server, workers: Workers) -> Any:
@@ -38,6 +42,10 @@ class S3Conformance(Conformance):
         remote = VerifyingRemote(inner, workers)
         await remote.start()
         await remote.make("")
+        # The first upload finds out what the server can do.
+        await put(remote, "a", b"x")
+        await remote.delete("a")
+        assert remote.capabilities.conditional_create is self.conditional
         yield remote
         await remote.stop()
 
@@ -55,11 +63,25 @@ class TestSeaweedFS(S3Conformance):
             yield running
 
 
+@pytest.mark.xdist_group("swift")
+class TestSwift(S3Conformance):
+    """Swift's s3api honours conditions and checks every hash, the signed payload's too."""
+
+    many = 1100
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+        with Swift(tmp_path_factory.mktemp("swift")) as running:
+            yield running
+
+
 @pytest.mark.xdist_group("rclone_s3")
 class TestRclone(S3Conformance):
     """``rclone serve s3`` does neither."""
 
     provider = "Rclone"
+    conditional = False
     #: it walks its directory for every page
     many = 1100
 

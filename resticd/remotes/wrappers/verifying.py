@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, cast
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -120,6 +120,7 @@ class _VerifyingUpload:
         self._producer: IPushProducer | None = None
         self._paused = False
         self._is_refused = False
+        self._committing = False
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``; push producers only."""
@@ -144,10 +145,13 @@ class _VerifyingUpload:
 
     def commit(self) -> Deferred[Stat]:
         """See ``IUpload``."""
+        self._committing = True
         return Deferred.fromCoroutine(self._commit())
 
     def abort(self) -> Deferred[None]:
         """See ``IUpload``."""
+        if self._committing:
+            return succeed(None)
         self._is_refused = True
         return self._inner.abort()
 
