@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -41,9 +40,8 @@ def common_name(transport: object) -> str | None:
     if not ISSLTransport.providedBy(transport):
         return None
     connection: Connection | None = transport.getHandle()  # type: ignore[attr-defined]
-    if connection is None or not connection.get_verify_mode() & SSL.VERIFY_PEER:
-        return None
-    certificate = connection.get_peer_certificate()
+    # A server that gets a certificate has asked for it, and asks only where it verifies.
+    certificate = connection and connection.get_peer_certificate()
     if certificate is None:
         return None
     names = certificate.to_cryptography().subject.get_attributes_for_oid(NameOID.COMMON_NAME)

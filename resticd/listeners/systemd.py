@@ -65,9 +65,7 @@ def take_inherited_sockets(
     """
     if environment is None:
         environment = os.environ
-        variables = dict(environment) if "LISTEN_PID" in environment else _initial_environment()
-        if not _is_inherited(first):
-            variables = {}
+        variables = dict(environment) if "LISTEN_PID" in environment else _lost_variables(first)
     else:
         variables = dict(environment)
     for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
@@ -100,17 +98,15 @@ def _take(name: str, descriptor: int) -> InheritedSocket:
     return InheritedSocket(name, taken)
 
 
-def _is_inherited(descriptor: int) -> bool:
-    """Whether the descriptor was open when the program began: one that is closed on exec cannot have been."""
-    try:
-        return not fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
-    except OSError:
-        return False
+def _lost_variables(first: int) -> dict[str, str]:
+    """The environment that the process started with, empty where the sockets were taken already.
 
-
-def _initial_environment() -> dict[str, str]:
-    """The environment that the process started with; empty where the system does not tell."""
+    Then the first descriptor is closed, or another file has its number, which is closed on exec and so was not there
+    when the program began.
+    """
     try:
+        if fcntl.fcntl(first, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+            return {}
         content = Path("/proc/self/environ").read_bytes()
     except OSError:
         return {}

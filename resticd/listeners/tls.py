@@ -158,7 +158,8 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
         status = Path(path).stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    # The time of the last change, not of the last write: it also tells that a file was made readable.
+    return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 @contextlib.contextmanager

@@ -38,9 +38,10 @@ def parse_mode(text: str) -> int:
 
 def parse_group(text: str) -> int:
     """The group id for ``--unix-socket-group``, a name or a number. Raises ``ConfigurationError``."""
-    if text.isascii() and text.isdigit():
-        return int(text)
     try:
+        # The last 32-bit number means no group at all to chown(2).
+        if text.isascii() and text.isdigit() and int(text) < 2**32 - 1:
+            return int(text)
         return grp.getgrnam(text).gr_gid
     except KeyError:
         raise ConfigurationError(f"--unix-socket-group: {text!r}: no such group") from None

@@ -9,6 +9,7 @@ importlib.import_module(sys.argv[1])
 
 from listeners.exchange import mirror_site  # noqa: E402
 from twisted.internet import reactor  # noqa: E402
+from twisted.python.failure import Failure  # noqa: E402
 
 from resticd.listeners.listening import Listeners  # noqa: E402
 from resticd.listeners.systemd import take_inherited_sockets  # noqa: E402
@@ -25,6 +26,11 @@ def started(_: None) -> None:
     print(json.dumps(report), flush=True)
 
 
+def failed(failure: Failure) -> None:
+    failure.printTraceback()
+    os._exit(1)
+
+
 listeners = Listeners(reactor, take_inherited_sockets(), mirror_site(), configure_tls(*sys.argv[2:4] or ("", "")))
-reactor.callWhenRunning(lambda: listeners.start().addCallback(started))
+reactor.callWhenRunning(lambda: listeners.start().addCallback(started).addErrback(failed))
 reactor.run()

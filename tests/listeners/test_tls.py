@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 
@@ -258,6 +259,21 @@ async def test_reload(authority, serve, log):
 
 
 @pytest_twisted.ensureDeferred
+async def test_reload_of_files_that_keep_their_time(authority, serve):
+    """A copy that keeps time and size (``cp -p``) is noticed too."""
+    pair, fresh = authority.server(), authority.server("fresh")
+    # Lines behind the end mean nothing in PEM.
+    size = max(pair.cert.stat().st_size, fresh.cert.stat().st_size)
+    pair.cert.write_bytes(pair.cert.read_bytes().ljust(size, b"\n"))
+    times = pair.cert.stat().st_atime_ns, pair.cert.stat().st_mtime_ns
+    url = await serve(configure(pair))
+    pair.key.write_bytes(fresh.key.read_bytes())
+    pair.cert.write_bytes(fresh.cert.read_bytes().ljust(size, b"\n"))
+    os.utime(pair.cert, ns=times)
+    assert (await ask(url, client_context(authority.file))).serial == fresh.serial
+
+
+@pytest_twisted.ensureDeferred
 async def test_reload_of_a_half_written_pair(authority, serve, log):
     """While the pair does not fit the old one stays, with one line in the log; the complete pair is taken."""
     pair = authority.server()
@@ -286,6 +302,10 @@ async def test_reload_of_a_broken_file(authority, serve, log, fault):
     else:
         pair.cert.write_bytes(content[:100] if fault == "cut" else b"")
     for _ in range(2):
+        assert (await ask(url, client_context(authority.file))).serial == pair.serial
+    # It changes again, and is no better.
+    if fault != "missing":
+        os.utime(pair.cert, ns=(0, 0))
         assert (await ask(url, client_context(authority.file))).serial == pair.serial
     assert len(log) == 2
     assert log[1].startswith(f"error: the old certificate stays in use: --cert: {pair.cert}: ")

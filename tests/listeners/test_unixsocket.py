@@ -174,5 +174,7 @@ def test_parse_group():
     """Groups are names or numbers."""
     assert parse_group("root") == 0
     assert parse_group("123") == 123
-    with pytest.raises(ConfigurationError, match=r"^--unix-socket-group: 'no-such-group': no such group$"):
-        parse_group("no-such-group")
+    for text in ("no-such-group", "4294967295"):
+        with pytest.raises(ConfigurationError) as caught:
+            parse_group(text)
+        assert str(caught.value) == f"--unix-socket-group: {text!r}: no such group"
