@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from attrs import evolve
@@ -13,51 +12,31 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from resticd.errors import Corrupt
-from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
+from resticd.interfaces import Capabilities, IRemote, IUpload, Stat
+from resticd.remotes.wrappers.passing import PassingRemote
 from resticd.streams import ThreadedWriter
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
 
-    from resticd.streams import Span
     from resticd.workers import Workers
 
 
 @implementer(IRemote)
-class VerifyingRemote:
+class VerifyingRemote(PassingRemote):
     """Hashes uploads in workers while they go to ``inner``, and commits there only what matches.
 
     Nothing more is held back here: nothing is visible before ``commit`` is the promise of every upload.
     """
 
     def __init__(self, inner: IRemote, workers: Workers) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._workers = workers
 
     @property
     def capabilities(self) -> Capabilities:
         """See ``IRemote``."""
         return evolve(self._inner.capabilities, verifies_hash=True)
-
-    def start(self) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.start()
-
-    def stop(self) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.stop()
-
-    def stat(self, key: str) -> Deferred[Stat]:
-        """See ``IRemote``."""
-        return self._inner.stat(key)
-
-    def list(self, prefix: str) -> AsyncGenerator[builtins.list[Entry], None]:
-        """See ``IRemote``."""
-        return self._inner.list(prefix)
-
-    def open(self, key: str, span: Span | None = None) -> Deferred[IBody]:
-        """See ``IRemote``."""
-        return self._inner.open(key, span)
 
     def begin(self, key: str, size: int | None, sha256: str | None, overwrite: bool = False) -> Deferred[IUpload]:
         """See ``IRemote``."""
@@ -66,22 +45,6 @@ class VerifyingRemote:
             return beginning
         expected = sha256
         return beginning.addCallback(lambda upload: cast(IUpload, _VerifyingUpload(upload, self._workers, expected)))
-
-    def delete(self, key: str) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.delete(key)
-
-    def make(self, prefix: str) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.make(prefix)
-
-    def tidy(self, prefix: str) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.tidy(prefix)
-
-    def usage(self) -> Deferred[Usage]:
-        """See ``IRemote``."""
-        return self._inner.usage()
 
 
 @implementer(IPushProducer)

@@ -1,0 +1,163 @@
+"""Answers HEAD from what lists and uploads have just said (``--cache-objects``).
+
+What is remembered, and for how long:
+
+- Only that an object *is* there, with its size and time, and only objects that are named by their hash; never locks
+  and never ``config``, which come, go and change. A miss always asks the remote, so that another writer's upload is
+  seen at once.
+- What a list said counts from the list's beginning, what an upload of ours said from its end, for ``LIFETIME`` seconds.
+  A new list of a prefix makes everything older under it forgotten when it begins, so that another writer's deletion
+  is hidden no longer than until the next list, and never for more than ``LIFETIME``.
+- A deletion or upload of ours is known at once, also to lists that run at that time.
+
+Lists and downloads always ask the remote. Clients rely on no more: restic never looks at what it has just uploaded,
+lists before it reads, and checks its locks by lists.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from resticd.interfaces import Entry, IRemote, IUpload, Stat
+from resticd.remotes.wrappers.passing import PassingRemote, PassingUpload
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+#: Seconds.
+LIFETIME = 60.0
+#: Objects; some 25 MiB of memory.
+CAPACITY = 100_000
+
+_REMEMBERED = re.compile(r"(?:\A|/)(?:data/[0-9a-f]{2}|keys|snapshots|index)/[0-9a-f]{64}\Z")
+
+
+class _Known(NamedTuple):
+    size: int
+    modified: float | None
+    #: when it was true, on the clock
+    since: float
+
+
+@implementer(IRemote)
+class CacheRemote(PassingRemote):
+    """See the module."""
+
+    def __init__(
+        self, inner: IRemote, clock: IReactorTime, *, lifetime: float = LIFETIME, capacity: int = CAPACITY
+    ) -> None:
+        super().__init__(inner)
+        self._clock = clock
+        self._lifetime = lifetime
+        self._capacity = capacity
+        #: in the order in which they were learnt, more or less that of ``since``
+        self._known: dict[str, _Known] = {}
+        #: when the last list of a prefix began
+        self._listed: dict[str, float] = {}
+        #: for every list that runs, what we have changed meanwhile
+        self._changes: builtins.list[set[str]] = []
+
+    def stat(self, key: str) -> Deferred[Stat]:
+        """See ``IRemote``."""
+        known = self._known.get(key)
+        if known is not None:
+            if self._is_valid(key, known):
+                return succeed(Stat(known.size, known.modified))
+            del self._known[key]
+        return self._inner.stat(key)
+
+    async def list(self, prefix: str) -> AsyncGenerator[builtins.list[Entry], None]:
+        """See ``IRemote``."""
+        began = self._clock.seconds()
+        self._listed[prefix] = began
+        self._tidy_up()
+        changed: set[str] = set()
+        self._changes.append(changed)
+        try:
+            async with aclosing(self._inner.list(prefix)) as pages:
+                async for page in pages:
+                    for entry in page:
+                        if entry.key not in changed:
+                            self._learn(entry.key, _Known(entry.size, entry.modified, began))
+                    yield page
+        finally:
+            # by identity: two that are empty are equal
+            self._changes = [each for each in self._changes if each is not changed]
+
+    def begin(self, key: str, size: int | None, sha256: str | None, overwrite: bool = False) -> Deferred[IUpload]:
+        """See ``IRemote``."""
+        beginning = self._inner.begin(key, size, sha256, overwrite)
+        return beginning.addCallback(lambda upload: cast(IUpload, _CachedUpload(self, key, upload)))
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See ``IRemote``."""
+        self._forget(key)  # it may be gone even if the answer does not come
+        return self._inner.delete(key).addCallback(lambda _: self._forget(key))
+
+    def stored(self, key: str, stat: Stat) -> None:
+        """An upload of ours has been committed."""
+        self._change(key)
+        self._learn(key, _Known(stat.size, stat.modified, self._clock.seconds()))
+
+    def _is_valid(self, key: str, known: _Known) -> bool:
+        if known.since + self._lifetime < self._clock.seconds():
+            return False
+        return all(self._listed.get(prefix, known.since) <= known.since for prefix in _prefixes(key))
+
+    def _learn(self, key: str, known: _Known) -> None:
+        if _REMEMBERED.search(key) is None:
+            return
+        self._known.pop(key, None)
+        if len(self._known) >= self._capacity:
+            del self._known[next(iter(self._known))]
+        self._known[key] = known
+
+    def _forget(self, key: str) -> None:
+        self._change(key)
+        self._known.pop(key, None)
+
+    def _change(self, key: str) -> None:
+        for changed in self._changes:
+            changed.add(key)
+
+    def _tidy_up(self) -> None:
+        """Drop what nobody can ask for any more."""
+        oldest = self._clock.seconds() - self._lifetime
+        while self._known and self._known[first := next(iter(self._known))].since < oldest:
+            del self._known[first]
+        self._listed = {prefix: began for prefix, began in self._listed.items() if began >= oldest}
+
+
+def _prefixes(key: str) -> Iterator[str]:
+    """All prefixes of which a list would show the key."""
+    yield ""
+    end = key.find("/")
+    while end >= 0:
+        yield key[: end + 1]
+        end = key.find("/", end + 1)
+
+
+@implementer(IUpload)
+class _CachedUpload(PassingUpload):
+    """Tells the cache of its commit."""
+
+    def __init__(self, cache: CacheRemote, key: str, inner: IUpload) -> None:
+        super().__init__(inner)
+        self._cache = cache
+        self._key = key
+
+    def commit(self) -> Deferred[Stat]:
+        """See ``IUpload``."""
+
+        def stored(stat: Stat) -> Stat:
+            self._cache.stored(self._key, stat)
+            return stat
+
+        return self._inner.commit().addCallback(stored)
