@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "http": {"repository", "auth"},
     "listeners": {"http"},
     "config": {"remotes.registry"},
+    "sd_notify": set(),
 }
 #: The composition root and what starts it see everything.
 UNBOUND = {"service", "assembly", "cli", "commands", "options", "__main__"}

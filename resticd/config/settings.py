@@ -57,6 +57,9 @@ class HttpSettings:
     max_header_bytes: int = flag(4096, parse_count, "BYTES", "Answer 431 to a request with larger headers.")
     server_read_timeout: float = flag(3600.0, parse_duration, "DURATION", "Longest time for one request's body.")
     server_write_timeout: float = flag(3600.0, parse_duration, "DURATION", "Longest time for one answer.")
+    shutdown_timeout: float = flag(
+        30.0, parse_duration, "DURATION", "How long running transfers may go on when the server is stopped."
+    )
 
 
 @frozen(kw_only=True, slots=False)

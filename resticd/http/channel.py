@@ -78,6 +78,16 @@ class Channel(HTTPChannel):
         self._forget_deadline()
         super().connectionLost(reason)
 
+    def finish(self) -> None:
+        """Take no further requests: close now, or after the answer that runs."""
+        if self.requests:
+            # Where the answer has not begun it will say so; a client that is told too late sees the connection close.
+            if not self.requests[-1].startedWriting:
+                self.close_after_answer()
+            self.persistent = False
+        else:
+            self.loseConnection()
+
     # For requests.
 
     def request_line(self) -> tuple[bytes, bytes, bytes]:

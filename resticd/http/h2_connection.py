@@ -23,6 +23,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
@@ -72,6 +73,7 @@ class H2Connection(Protocol):
         self._blocked = False
         self._pumping = False
         self._lost = False
+        self._finishing = False
         self._idle_seconds = idle_seconds
         self._busy_at = 0.0
         self._look: IDelayedCall | None = None
@@ -130,9 +132,24 @@ class H2Connection(Protocol):
         for stream in streams.values():
             stream.connection_lost(reason)
 
+    def finish(self) -> None:
+        """Take no further streams: GOAWAY, and the connection closes when those that run are answered.
+
+        h2 would end the connection with its own GOAWAY, so this one is made by hand (RFC 9113, section 6.8).
+        """
+        self._finishing = True
+        goaway = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id)
+        self._flush()
+        self.transport.write(goaway.serialize())
+        if not self._streams:
+            self._close("finished")
+
     # Events
 
     def _request(self, event: h2.events.RequestReceived) -> None:
+        if self._finishing:
+            self._h2.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            return
         stream = H2Stream(self, event.stream_id, ended=event.stream_ended is not None)
         self._streams[event.stream_id] = stream
         stream.begin(event.headers)
@@ -225,7 +242,11 @@ class H2Connection(Protocol):
         self._ready.pop(stream_id, None)
         self._unacknowledged.pop(stream_id, None)
         self._busy_at = self.clock.seconds()
-        return self._streams.pop(stream_id, None)
+        stream = self._streams.pop(stream_id, None)
+        if self._finishing and not self._streams and not self._lost:
+            self._flush()
+            self._close("finished")
+        return stream
 
     # To the transport
 

@@ -14,6 +14,7 @@ from resticd.http.channel import HEADER_SECONDS, Channel
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
+    from resticd.http.h2_connection import H2Connection
     from resticd.http.site import Site
 
 #: What a client that knows sends first (RFC 9113, section 3.4).
@@ -29,10 +30,11 @@ class Negotiator(Protocol):
     def __init__(self, site: Site) -> None:
         self._site = site
         self._early = b""
-        self._chosen: Protocol | None = None
+        self._chosen: Channel | H2Connection | None = None
 
     def connectionMade(self) -> None:
         """See ``IProtocol``."""
+        self._site.connections.add(self)
         if self._site.settings.http2:
             self._deadline = self._site.clock.callLater(HEADER_SECONDS, self._late)
         else:
@@ -54,24 +56,36 @@ class Negotiator(Protocol):
         self._stop_waiting()
         if self._chosen is not None:
             self._chosen.connectionLost(reason)
+        self._site.closed(self)
 
-    def _http1(self) -> Protocol:
+    def finish(self) -> None:
+        """Take no further requests; the connection closes when those that run are answered."""
+        if self._chosen is None:
+            self.transport.loseConnection()
+        else:
+            self._chosen.finish()
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        self.transport.abortConnection()
+
+    def _http1(self) -> Channel:
         site = self._site
         channel: Any = Channel()
         channel.site = channel.factory = site
         channel.requestFactory = site.requestFactory
         channel.timeOut = site.timeOut
         channel.callLater = site.clock.callLater
-        protocol: Protocol = channel
-        return protocol
+        made: Channel = channel
+        return made
 
-    def _http2(self) -> Protocol:
+    def _http2(self) -> H2Connection:
         # Only who speaks HTTP/2 pays for its modules.
         from resticd.http.h2_connection import H2Connection
 
         return H2Connection(self._site, self._site.timeOut or 0)
 
-    def _hand_over(self, protocol: Protocol, data: bytes = b"") -> None:
+    def _hand_over(self, protocol: Channel | H2Connection, data: bytes = b"") -> None:
         self._stop_waiting()
         self._chosen, self._early = protocol, b""
         protocol.makeConnection(self.transport)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.web import server
 
 from resticd.http.negotiation import Negotiator
@@ -64,12 +65,45 @@ class Site(server.Site):
         self.workers = workers
         self.sink = sink
         self.settings = settings or SiteSettings()
+        self.connections: set[Negotiator] = set()
+        self._emptied: Deferred[None] | None = None
         self.displayTracebacks = False
         self.noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> Negotiator:  # type: ignore[override]  # of our own
         """The protocol of one connection."""
         return Negotiator(self)
+
+    def finish(self, seconds: float) -> Deferred[None]:
+        """Let what runs come to its end: no connection takes another request.
+
+        Fires when the last connection is gone. Those that are left after ``seconds`` are broken off.
+        """
+        return Deferred.fromCoroutine(self._finish(seconds))
+
+    async def _finish(self, seconds: float) -> None:
+        for connection in list(self.connections):
+            connection.finish()
+        if not self.connections:
+            return
+        self._emptied = Deferred()
+        deadline = self.clock.callLater(seconds, self.abort)
+        await self._emptied
+        if deadline.active():
+            deadline.cancel()
+
+    def abort(self) -> None:
+        """Break all connections off."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    def closed(self, connection: Negotiator) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        emptied = self._emptied
+        if emptied is not None and not self.connections:
+            self._emptied = None
+            emptied.callback(None)
 
     def prior_knowledge(self) -> Protocol:
         """The protocol of a connection that speaks HTTP/2 from its first byte and may be idle for ever."""
