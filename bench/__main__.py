@@ -21,7 +21,7 @@ from attrs import asdict
 from bench import report
 from bench.corpus import Corpus, alone
 from bench.servers import DEFAULT, RESULTS, ROOT, Peer
-from bench.work import REAL_ONLY, WORK, perform, prepare
+from bench.work import REAL_ONLY, WORK, perform, prepare, restic_rounds
 
 
 def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
@@ -30,7 +30,7 @@ def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
     prepare(corpus, names)
     results: report.Results = {}
     for name in names:
-        for number in range((rounds + 1) // 2 if name == "restic" else rounds):
+        for number in range(restic_rounds(rounds) if name == "restic" else rounds):
             for peer in peers:
                 if peer.kind == "null" and name in REAL_ONLY:
                     continue

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.servers import Peer, versions
-from bench.work import Sample
+from bench.work import Sample, restic_rounds
 
 PREAMBLE = """\
 # Benchmarks
@@ -73,9 +73,11 @@ def page(results: Results, rounds: int) -> str:
     """The whole of ``docs/benchmarks.md``."""
     others = [sample.others for peers in results.values() for samples in peers.values() for sample in samples]
     facts = [
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds. " + ", ".join(versions()) + ".",
-        f"{_machine()}. Meanwhile everything else on the machine, the kernel's own threads included, took "
-        f"{median(others):.0%} of its CPU time (median of the samples; at most {max(others):.0%}).",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds, {restic_rounds(rounds)} of restic.",
+        ", ".join(versions()) + ".",
+        f"{_machine()}.",
+        "Meanwhile everything else on the machine, the kernel's own threads included, took a share of its CPU time of",
+        f"{median(others):.0%} (median of the samples; at most {max(others):.0%}); the quieter, the more the figures say.",
     ]
     return "\n".join([PREAMBLE, *facts, "", table(results), "", LEGEND])
 

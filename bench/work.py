@@ -223,6 +223,11 @@ WORK: dict[str, Callable[[Stage], None]] = {
 REAL_ONLY = {"start", "list", "restic"}
 
 
+def restic_rounds(rounds: int) -> int:
+    """Restic's work takes the most time by far, so it has half of the rounds."""
+    return (rounds + 1) // 2
+
+
 def prepare(corpus: Corpus, names: list[str]) -> None:
     """Make what the work ``names`` reads, and read it once."""
     if {"put", "get", "ranges", "head"} & set(names):
