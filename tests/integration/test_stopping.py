@@ -65,23 +65,25 @@ def test_a_stalled_upload_is_broken_off(start_resticd: Start, tmp_path: Path) ->
     """After --shutdown-timeout nothing of it is left."""
     store = tmp_path / "store"
     server = start_resticd(store, "--shutdown-timeout", "500ms")
-    begin_upload(server)
+    wire = begin_upload(server)
     eventually(lambda: list(store.rglob(".resticd-*")), "the upload begins")
     os.kill(server.pid, signal.SIGTERM)
     assert server.process.wait(20) == -signal.SIGTERM  # as twistd ends
     assert not [path for path in store.rglob("*") if path.is_file()]
+    wire.close()
 
 
 def test_a_second_signal_ends_at_once(start_resticd: Start, tmp_path: Path) -> None:
     store = tmp_path / "store"
     server = start_resticd(store, "--shutdown-timeout", "10m")
-    begin_upload(server)
+    wire = begin_upload(server)
     eventually(lambda: list(store.rglob(".resticd-*")), "the upload begins")
     os.kill(server.pid, signal.SIGTERM)
     eventually(lambda: refuses(server), "it is stopping")
     os.kill(server.pid, signal.SIGTERM)
     assert server.process.wait(20) == -signal.SIGTERM  # as twistd ends
     assert not [path for path in store.rglob("*") if path.is_file()]
+    wire.close()
 
 
 @pytest.mark.parametrize("watchdog", [False, True])
