@@ -77,7 +77,7 @@ def page(results: Results, rounds: int) -> str:
         ", ".join(versions()) + ".",
         f"{_machine()}.",
         "Meanwhile everything else on the machine, the kernel's own threads included, took a share of its CPU time of",
-        f"{median(others):.0%} (median of the samples; at most {max(others):.0%}); the quieter, the more the figures say.",
+        f"{median(others):.0%} (median of the samples; at most {max(others):.0%}); quieter is better.",
     ]
     return "\n".join([PREAMBLE, *facts, "", table(results), "", LEGEND])
 
