@@ -53,6 +53,19 @@ KEYS = [
     "s" * 200 + "/config",
 ]
 
+#: Names of repositories that the grammar of paths takes and that servers may take for something else.
+ODD_NAMES = [
+    *("...", "..a", ".hidden", "-rf", "~", "*", "[a]", "{b}", "a:b", "a;b,c", "a|b<c>d", "$HOME", "#", "@", "!", "^"),
+    *("a b", " leading", "trailing ", "trailing.", "%2e%2e", "%", "a?b=c", "a+b", "CON", "Upper", "upper", "`x`"),
+    *(
+        "\N{FOX FACE}",
+        "e\N{COMBINING ACUTE ACCENT}",
+        "\N{LATIN SMALL LETTER E WITH ACUTE}",
+        "\N{RIGHT-TO-LEFT OVERRIDE}x",
+    ),
+    *("x" * 255, ".resticd-00.tmp"),
+]
+
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
@@ -187,6 +200,9 @@ class Conformance:
     #: no more bytes than this are on their way between a producer and a consumer that waits
     flight = 4 * 1024 * 1024
 
+    #: names of repositories that the remote keeps apart
+    odd_names = ODD_NAMES
+
     async def fill(self, remote: IRemote, keys: list[str]) -> None:
         """Store an object of one byte under each key; a driver may know a faster way."""
         for start in range(0, len(keys), 20):
@@ -216,6 +232,19 @@ class Conformance:
             assert await get(remote, key) == data
         found = await everything(remote)
         assert {key: entry.size for key, entry in found.items()} == dict.fromkeys(KEYS, 1000)
+
+    @pytest_twisted.ensureDeferred
+    async def test_odd_names(self, remote: IRemote) -> None:
+        """Each name is itself and none other, in every method."""
+        stored = {f"{name}/config": name.encode() for name in self.odd_names}
+        for key, data in stored.items():
+            await put(remote, key, data)
+        for key, data in stored.items():
+            assert await get(remote, key) == data
+            assert set(await everything(remote, key.removesuffix("config"))) == {key}
+        assert set(await everything(remote)) == set(stored)
+        await remote.delete(f"{self.odd_names[0]}/config")
+        assert len(await everything(remote)) == len(stored) - 1
 
     @pytest_twisted.ensureDeferred
     async def test_sizes(self, remote: IRemote) -> None:

@@ -115,12 +115,14 @@ class LocalRemote:
                 raise
         try:
             with our_errors(f"opening {key}"):
-                size = _stat_of_file(key, os.fstat(fd)).size
+                about = os.fstat(fd)
+            size = _stat_of_file(key, about).size
             offset, length = (0, size) if span is None else span.resolve(size)
         except BaseException:
             os.close(fd)
             raise
-        return LocalBody(self._workers, fd, size, offset, length)
+        # Network file systems and FUSE have no block device (major 0), and on them close(2) talks to a server.
+        return LocalBody(self._workers, fd, size, offset, length, quick=os.major(about.st_dev) != 0)
 
     def begin(self, key: str, size: int | None, sha256: str | None, overwrite: bool = False) -> Deferred[IUpload]:
         """See ``IRemote``."""

@@ -29,9 +29,8 @@ class TestLocal(Conformance):
 
     @pytest.fixture
     def remote(self, local: LocalRemote, store: Path) -> Iterator[LocalRemote]:
-        before = open_files(store)
         yield local
-        for clean in (lambda: not temporary(store), lambda: open_files(store) == before):
+        for clean in (lambda: not temporary(store), lambda: not open_files(store)):
             pytest_twisted.blockon(Deferred.fromCoroutine(until(clean)))
 
     @pytest.fixture(autouse=True)
@@ -67,9 +66,11 @@ async def test_permissions(local: LocalRemote, store: Path) -> None:
         assert (store / directory).stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("network", [False, True])
 @pytest_twisted.ensureDeferred
-async def test_the_reactor_never_waits_for_the_disk(local: LocalRemote, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every system call for files runs in a worker."""
+async def test_the_reactor_never_waits_for_the_disk(local: LocalRemote, monkeypatch, network: bool) -> None:
+    """Every system call for files runs in a worker, but for one: close(2) of a file that was read from a local disk."""
+    monkeypatch.setattr(os, "major", lambda _: 0 if network else 8)
     here = threading.get_ident()
     calls: list[str] = []
     for name in (
@@ -99,7 +100,7 @@ async def test_the_reactor_never_waits_for_the_disk(local: LocalRemote, monkeypa
     late = await local.begin("x", 1, None)
     late.write(b"x")
     await late.abort()
-    assert calls == []
+    assert set(calls) == (set() if network else {"close"})
 
 
 @pytest_twisted.ensureDeferred
