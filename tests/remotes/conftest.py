@@ -1,37 +1,41 @@
-"""A local remote over an empty directory, and the threads for it."""
+"""What the tests of several drivers share."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-import pytest_twisted
+from support.s3_servers import S3Server, rclone_s3, seaweedfs
+from support.swift import Swift
 from twisted.internet import reactor
 
-from resticd.remotes.local import LocalRemote
 from resticd.workers import Workers
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def workers() -> Iterator[Workers]:
-    """Few threads, so that what must not wait for others is found out."""
-    made = Workers(reactor, 4)
-    made.start()
-    yield made
-    made.stop()
+    pool = Workers(reactor)
+    pool.start()
+    yield pool
+    pool.stop()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """The directory of ``local``."""
-    return tmp_path / "store"
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """SeaweedFS without a bucket."""
+    with seaweedfs(tmp_path_factory.mktemp("weed")) as running:
+        yield running
 
 
-@pytest_twisted.async_yield_fixture
-async def local(store: Path, workers: Workers) -> AsyncGenerator[LocalRemote, None]:
-    """A started remote."""
-    made = LocalRemote(store, workers)
-    await made.start()
-    yield made
-    await made.stop()
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """``rclone serve s3`` without a bucket."""
+    with rclone_s3(tmp_path_factory.mktemp("rclone")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Swift's s3api without a bucket."""
+    with Swift(tmp_path_factory.mktemp("swift")) as running:
+        yield running

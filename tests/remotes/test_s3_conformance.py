@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_twisted
 from conformance import Conformance, put
-from support.s3_servers import S3Server, rclone_s3, seaweedfs
-from support.swift import Swift
+from support.s3_servers import S3Server
 from twisted.internet import reactor
 
 from resticd.remotes.s3 import make_s3
 from resticd.remotes.wrappers.verifying import VerifyingRemote
 from resticd.transport.settings import ClientSettings
 from resticd.workers import Workers
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    pool = Workers(reactor)
-    pool.start()
-    yield pool
-    pool.stop()
 
 
 class S3Conformance(Conformance):
@@ -56,11 +46,9 @@ class TestSeaweedFS(S3Conformance):
 
     provider = "SeaweedFS"
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-        with seaweedfs(tmp_path_factory.mktemp("weed")) as running:
-            yield running
+    @pytest.fixture
+    def server(self, weed: S3Server) -> S3Server:
+        return weed
 
 
 @pytest.mark.xdist_group("swift")
@@ -69,11 +57,9 @@ class TestSwift(S3Conformance):
 
     many = 1100
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-        with Swift(tmp_path_factory.mktemp("swift")) as running:
-            yield running
+    @pytest.fixture
+    def server(self, swift: S3Server) -> S3Server:
+        return swift
 
 
 @pytest.mark.xdist_group("rclone_s3")
@@ -85,8 +71,6 @@ class TestRclone(S3Conformance):
     #: it walks its directory for every page
     many = 1100
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-        with rclone_s3(tmp_path_factory.mktemp("rclone")) as running:
-            yield running
+    @pytest.fixture
+    def server(self, rclone: S3Server) -> S3Server:
+        return rclone
