@@ -7,7 +7,7 @@ a pause takes effect. Lists and the answers of ``stat`` are not limited.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,22 +15,22 @@ from zope.interface import implementer
 
 from resticd.bandwidth import Bandwidth, BandwidthLimiter, Limits, Timetable
 from resticd.errors import ClientGone
-from resticd.interfaces import IBody, IRemote, IUpload
+from resticd.interfaces import IBody, IUpload
 from resticd.remotes.wrappers.flow import Chain
+from resticd.remotes.wrappers.passing import PassingRemote, PassingUpload
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer, IProducer, IReactorTime
 
-    from resticd.interfaces import Capabilities, Entry, Stat, Usage
+    from resticd.interfaces import IRemote, Stat
     from resticd.streams import Span
 
 
-@implementer(IUpload)
-class ThrottledUpload:
+class ThrottledUpload(PassingUpload):
     """An upload that takes bytes no faster than the limiters grant them."""
 
     def __init__(self, inner: IUpload, limiters: Sequence[BandwidthLimiter]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._chain = Chain(limiters, inner)
         self._aborted = False
 
@@ -97,8 +97,7 @@ class ThrottledBody:
         self._inner.close()
 
 
-@implementer(IRemote)
-class ThrottledRemote:
+class ThrottledRemote(PassingRemote):
     """``inner`` with limits on what moves to and from it.
 
     A transfer that no limit can ever touch, as the settings are when it begins, is that of ``inner`` itself.
@@ -110,31 +109,10 @@ class ThrottledRemote:
     def __init__(
         self, inner: IRemote, clock: IReactorTime, bandwidth: Bandwidth, file_limits: Limits | None = None
     ) -> None:
+        super().__init__(inner)
         self.file_limits = file_limits or Limits()
-        self._inner = inner
         self._clock = clock
         self._bandwidth = bandwidth
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See ``IRemote``."""
-        return self._inner.capabilities
-
-    def start(self) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.start()
-
-    def stop(self) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.stop()
-
-    def stat(self, key: str) -> Deferred[Stat]:
-        """See ``IRemote``."""
-        return self._inner.stat(key)
-
-    def list(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
-        """See ``IRemote``."""
-        return self._inner.list(prefix)
 
     def open(self, key: str, span: Span | None = None) -> Deferred[IBody]:
         """See ``IRemote``."""
@@ -153,22 +131,6 @@ class ThrottledRemote:
             return ThrottledUpload(upload, limiters) if limiters else upload
 
         return self._inner.begin(key, size, sha256, overwrite).addCallback(limit)
-
-    def delete(self, key: str) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.delete(key)
-
-    def make(self, prefix: str) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.make(prefix)
-
-    def tidy(self, prefix: str) -> Deferred[None]:
-        """See ``IRemote``."""
-        return self._inner.tidy(prefix)
-
-    def usage(self) -> Deferred[Usage]:
-        """See ``IRemote``."""
-        return self._inner.usage()
 
     def _limiters(self, shared: BandwidthLimiter, own: Timetable) -> Sequence[BandwidthLimiter]:
         """What a transfer has to pass: its own limit first, so that it asks the others for no more than it can use."""
