@@ -13,9 +13,10 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
-# Debian packages: of the environment, and of programs that only the tests use (systemd: systemd-socket-activate).
+# Debian packages: of the environment, and of programs that only the tests use (systemd: systemd-socket-activate;
+# memcached: Swift).
 VENV_PACKAGES := python3-venv
-TEST_PACKAGES := systemd
+TEST_PACKAGES := systemd memcached
 
 .PHONY: help venv peers serve test lint bench clean
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def peer(name: str) -> Path:
-    """The program ``rclone``, ``weed``, ``rest-server``, ``nginx``, ``restic-old`` (0.14) or ``restic-new`` (0.18).
+    """A program by its name in ``.peers/bin``: ``rclone``, ``restic-old`` (0.14), ``restic-new`` (0.18) and so on.
 
     One that is missing fails the test: without it nothing would be tested.
     """
