@@ -28,9 +28,13 @@ from resticd.listeners.tls import configure_tls
 from resticd.listeners.unixsocket import parse_group, parse_mode
 from resticd.remotes.drivers import REGISTRY
 from resticd.remotes.registry import Loan
+from resticd.remotes.wrappers.cache import CacheRemote
+from resticd.remotes.wrappers.limiter import LimitedRemote
 from resticd.remotes.wrappers.throttle import ThrottledRemote
+from resticd.remotes.wrappers.verifying import VerifyingRemote
 from resticd.repository.operations import Repositories
 from resticd.repository.policy import Policy
+from resticd.transport.limiter import TokenBucket
 from resticd.transport.proxies import Proxies
 from resticd.transport.settings import ClientSettings
 
@@ -52,11 +56,20 @@ def make_remote(settings: Settings, reactor: IReactor, workers: Workers, bandwid
     spec = remotes.resolve(settings.remote)
     for warning in spec.warnings:
         _log.warn("{warning}", warning=warning)
-    loan = Loan(reactor, workers, client_settings(settings), _remotes_file(remotes))
+    limiter = TokenBucket(reactor, settings.tpslimit, settings.tpslimit_burst) if settings.tpslimit else None
+    client = client_settings(settings)
+    loan = Loan(reactor, workers, client, _remotes_file(remotes), settings.checkers, limiter)
     remote = REGISTRY.open(spec, loan)
-    if settings.bwlimit == Limits() and settings.bwlimit_file == Limits():
-        return remote
-    return ThrottledRemote(remote, reactor, bandwidth, settings.bwlimit_file)
+    driver = REGISTRY.driver(spec.type, spec.source)
+    if limiter is not None and not driver.counts_requests:
+        remote = LimitedRemote(remote, limiter)
+    if settings.cache_objects and driver.remembers:
+        remote = CacheRemote(remote, reactor)
+    if settings.bwlimit != Limits() or settings.bwlimit_file != Limits():
+        remote = ThrottledRemote(remote, reactor, bandwidth, settings.bwlimit_file)
+    if not remote.capabilities.verifies_hash:
+        remote = VerifyingRemote(remote, workers)
+    return remote
 
 
 def client_settings(settings: Settings) -> ClientSettings:

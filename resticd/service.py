@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from resticd.assembly import make_listeners, make_remote, make_site
 from resticd.bandwidth import Bandwidth
+from resticd.config.connection import shown
 from resticd.errors import ConfigurationError, ResticdError
 from resticd.observe.log import LogSink
 from resticd.options import Options, fail
@@ -78,7 +79,7 @@ class ResticdService(Service):
     async def _start(self) -> None:
         await self._remote.start()
         await self._listeners.start()
-        self._notifier.ready(f"serving {self._settings.remote}")
+        self._notifier.ready(f"serving {shown(self._settings.remote)}")
         if self._notifier.watchdog:
             self._watchdog.start(self._notifier.watchdog / 2)
 

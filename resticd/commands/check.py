@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from resticd.config.connection import shown
 from resticd.config.settings import FLAGS
 from resticd.config.sources import REMOTE, read_sources
 
@@ -15,8 +16,10 @@ def check_config(argv: Sequence[str]) -> int:
     rows = []
     for flag in (REMOTE, *FLAGS):
         value = getattr(reading.settings, flag.attribute)
-        shown = "(hidden)" if flag.secret and value else show(value)
-        rows.append((flag.name, shown, reading.origins[flag.name]))
+        if flag is REMOTE:
+            value = shown(value)
+        text = "(hidden)" if flag.secret and value else show(value)
+        rows.append((flag.name, text, reading.origins[flag.name]))
     rows += [(name, "(no meaning here)", f"--{name}") for name in sorted(reading.line.foreign)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:

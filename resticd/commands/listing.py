@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from resticd.bandwidth import Bandwidth, Limits
+from resticd.config.connection import shown
 from resticd.config.settings import Settings
 from resticd.errors import ConfigurationError, ResticdError
 from resticd.interfaces import IRemote
@@ -82,6 +83,6 @@ def _with_remote(settings: Settings, work: Callable[[IRemote], Awaitable[None]])
         return 0
     error = failures[0].value
     if isinstance(error, ResticdError):
-        raise ConfigurationError(f"{settings.remote}: {error}") from None
+        raise ConfigurationError(f"{shown(settings.remote)}: {error}") from None
     failures[0].printTraceback(sys.stderr)
     return os.EX_SOFTWARE

@@ -55,6 +55,21 @@ def parse_connection(text: str) -> Connection:
         raise ConfigurationError(f'remote "{shown}": {error}') from None
 
 
+def shown(text: str) -> str:
+    """``text`` for logs and messages: options in the name, which may be secrets, are left out.
+
+    Never raises: what cannot be parsed is not shown at all.
+    """
+    try:
+        connection = parse_connection(text)
+    except ConfigurationError:
+        return "(a remote's name that cannot be read)"
+    if not connection.name:
+        return connection.path
+    more = ",…" if connection.parameters else ""
+    return f"{connection.name}{more}:{connection.path}"
+
+
 def join_connection(text: str, path: str) -> str:
     """The name of what lies at ``path`` on the remote named ``text``; ``..`` does not lead out of it.
 

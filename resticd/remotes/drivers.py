@@ -26,6 +26,14 @@ def _make_memory(spec: RemoteSpec, loan: Loan) -> IRemote:
     return MemoryRemote()
 
 
+def _make_s3(spec: RemoteSpec, loan: Loan) -> IRemote:
+    from resticd.remotes.s3 import make_s3
+
+    return make_s3(
+        spec.options, spec.path, loan.reactor, loan.workers, loan.client, limiter=loan.limiter, checkers=loan.checkers
+    )
+
+
 LOCAL = Driver(
     "local",
     _make_local,
@@ -54,9 +62,10 @@ LOCAL = Driver(
         harmless("time_type", "mtime"),
         harmless("hashes"),
     ),
+    remembers=False,
 )
 
-MEMORY = Driver("memory", _make_memory, (harmless("discard", "false"),))
+MEMORY = Driver("memory", _make_memory, (harmless("discard", "false"),), remembers=False)
 
 S3_OPTIONS = (
     used("provider"),
@@ -142,6 +151,8 @@ S3_OPTIONS = (
     harmless("sdk_log_mode", "Off"),
 )
 
+S3 = Driver("s3", _make_s3, S3_OPTIONS, extra="s3", counts_requests=True)
+
 WEBDAV_OPTIONS = (
     used("url"),
     used("vendor"),
@@ -160,4 +171,4 @@ WEBDAV_OPTIONS = (
 )
 
 #: What is in use. A type that is not here goes to rclone itself, through ``bridge``.
-REGISTRY = Registry((LOCAL, MEMORY))
+REGISTRY = Registry((LOCAL, MEMORY, S3))

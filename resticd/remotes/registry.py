@@ -28,6 +28,7 @@ from resticd.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from resticd.interfaces import IRemote
+    from resticd.transport.limiter import Limiter
     from resticd.transport.settings import ClientSettings
     from resticd.workers import Workers
 
@@ -134,12 +135,17 @@ class Loan:
 
     :ivar client: how to talk to remotes over HTTP.
     :ivar remotes_file: the path of the remotes file, if there is one.
+    :ivar checkers: how many parts of a list are read at once (``--checkers``).
+    :ivar limiter: for drivers that count their own requests (``--tpslimit``); such a driver says so by
+        ``counts_requests``.
     """
 
     reactor: Any
     workers: Workers
     client: ClientSettings
     remotes_file: str | None = None
+    checkers: int = 8
+    limiter: Limiter | None = None
 
 
 @frozen
@@ -151,6 +157,9 @@ class Driver:
     :ivar options: None for a driver that hands every option on.
     :ivar extra: the part of resticd to install for it, where its libraries are not always there.
     :ivar aliases: further names of the type.
+    :ivar counts_requests: whether it waits for ``Loan.limiter`` before each request, so that nothing above has to.
+    :ivar remembers: whether what lists and uploads said is worth remembering (``--cache-objects``): not where asking
+        is cheap.
     """
 
     type: str
@@ -158,6 +167,8 @@ class Driver:
     options: tuple[Option, ...] | None = ()
     extra: str = ""
     aliases: tuple[str, ...] = ()
+    counts_requests: bool = False
+    remembers: bool = True
 
     def open(self, spec: RemoteSpec, loan: Loan) -> IRemote:
         """The remote, not started. Raises ``ConfigurationError`` where the spec, or the installation, will not do."""
