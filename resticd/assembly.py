@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import evolve
 from twisted.logger import Logger
 
 from resticd.auth.chain import make_authenticator
 from resticd.auth.proxies import TrustedProxies
-from resticd.bandwidth import Limits
+from resticd.config.flags import flags_of
 from resticd.config.rcloneconf import read_remotes_file
 from resticd.config.remotes import Remotes
+from resticd.config.settings import ListenSettings, RemoteSettings
 from resticd.errors import ConfigurationError
 from resticd.http.gate import Gate
 from resticd.http.routes import Api
-from resticd.http.site import Site, SiteSettings
+from resticd.http.site import SiteSettings
 from resticd.listeners.addresses import parse_address
 from resticd.listeners.handshake import common_name
 from resticd.listeners.listening import Listeners
@@ -27,7 +28,7 @@ from resticd.listeners.systemd import take_inherited_sockets
 from resticd.listeners.tls import configure_tls
 from resticd.listeners.unixsocket import parse_group, parse_mode
 from resticd.remotes.drivers import REGISTRY
-from resticd.remotes.registry import Loan
+from resticd.remotes.registry import Loan, RemoteSpec
 from resticd.remotes.wrappers.cache import CacheRemote
 from resticd.remotes.wrappers.limiter import LimitedRemote
 from resticd.remotes.wrappers.throttle import ThrottledRemote
@@ -41,35 +42,69 @@ from resticd.transport.settings import ClientSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.web.resource import IResource
+
     from resticd.bandwidth import Bandwidth
     from resticd.config.settings import Settings
-    from resticd.interfaces import IEventSink, IReactor, IRemote
+    from resticd.http.site import Site
+    from resticd.interfaces import IReactor, IRemote
     from resticd.workers import Workers
 
 _log = Logger(namespace="resticd")
 
 
-def make_remote(settings: Settings, reactor: IReactor, workers: Workers, bandwidth: Bandwidth) -> IRemote:
-    """What is served, with its wrappers. Reads the remotes file where the settings name a section of it."""
+class Resolved(NamedTuple):
+    """What the settings name."""
+
+    spec: RemoteSpec
+    #: the path of the remotes file, if it was read
+    remotes_file: str | None
+
+
+def resolve_remote(settings: Settings) -> Resolved:
+    """What the settings name. Blocks while the remotes file is read."""
     read = partial(read_remotes_file, settings.config, os.environ, settings.password_command)
     remotes = Remotes(REGISTRY, os.environ, read, settings.foreign)
     spec = remotes.resolve(settings.remote)
+    return Resolved(spec, remotes.file.path if "file" in vars(remotes) else None)
+
+
+def make_remote(
+    settings: Settings, resolved: Resolved, reactor: IReactor, workers: Workers, bandwidth: Bandwidth
+) -> IRemote:
+    """What was resolved, with its wrappers."""
+    spec, remotes_file = resolved
     for warning in spec.warnings:
         _log.warn("{warning}", warning=warning)
     limiter = TokenBucket(reactor, settings.tpslimit, settings.tpslimit_burst) if settings.tpslimit else None
-    client = client_settings(settings)
-    loan = Loan(reactor, workers, client, _remotes_file(remotes), settings.checkers, limiter)
+    loan = Loan(reactor, workers, client_settings(settings), remotes_file, settings.checkers, limiter)
     remote = REGISTRY.open(spec, loan)
     driver = REGISTRY.driver(spec.type, spec.source)
     if limiter is not None and not driver.counts_requests:
         remote = LimitedRemote(remote, limiter)
     if settings.cache_objects and driver.remembers:
         remote = CacheRemote(remote, reactor)
-    if settings.bwlimit != Limits() or settings.bwlimit_file != Limits():
+    if settings.limits_bandwidth:
         remote = ThrottledRemote(remote, reactor, bandwidth, settings.bwlimit_file)
     if not remote.capabilities.verifies_hash:
         remote = VerifyingRemote(remote, workers)
     return remote
+
+
+def remote_depends_on(settings: Settings, spec: RemoteSpec) -> tuple[object, ...]:
+    """All that a remote is made of: equal tuples make equal remotes."""
+    names = [flag.attribute for flag in flags_of(RemoteSettings)]
+    names += ["tpslimit", "tpslimit_burst", "bwlimit_file", "limits_bandwidth"]
+    return (spec, spec.text, *(getattr(settings, name) for name in names))
+
+
+def needs_restart(old: Settings, new: Settings) -> list[str]:
+    """The flags that differ and cannot be applied while serving."""
+    return [
+        flag.name
+        for flag in flags_of(ListenSettings)
+        if getattr(old, flag.attribute) != getattr(new, flag.attribute) and flag.name != "http2"
+    ]
 
 
 def client_settings(settings: Settings) -> ClientSettings:
@@ -85,18 +120,21 @@ def client_settings(settings: Settings) -> ClientSettings:
     return made if settings.user_agent is None else evolve(made, user_agent=settings.user_agent)
 
 
-def make_site(settings: Settings, reactor: IReactor, workers: Workers, remote: IRemote, sink: IEventSink) -> Site:
-    """The API over ``remote``."""
+def make_resource(settings: Settings, reactor: IReactor, workers: Workers, remote: IRemote) -> IResource:
+    """The API over ``remote``, behind the gate."""
     policy = Policy(settings.append_only, settings.private_repos, settings.delete_repos)
-    gate = make_gate(settings, Api(Repositories(remote, policy, workers)), workers, reactor)
-    common = SiteSettings(
+    return make_gate(settings, Api(Repositories(remote, policy, workers)), workers, reactor).resource()
+
+
+def site_settings(settings: Settings) -> SiteSettings:
+    """What all requests have in common."""
+    return SiteSettings(
         http2=settings.http2,
         max_header_bytes=settings.max_header_bytes,
         read_timeout=settings.server_read_timeout,
         write_timeout=settings.server_write_timeout,
         response_headers=settings.response_header,
     )
-    return Site(gate.resource(), reactor, workers, sink, common)
 
 
 def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor) -> Gate:
@@ -150,8 +188,3 @@ def make_listeners(
         unix_mode=parse_mode(settings.unix_socket_mode),
         unix_group=None if group is None else parse_group(group),
     )
-
-
-def _remotes_file(remotes: Remotes) -> str | None:
-    """Where the remotes file is, if it was read."""
-    return remotes.file.path if "file" in vars(remotes) else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from twisted.python import usage
@@ -26,12 +27,15 @@ class Options(usage.Options):
     longdesc = "Serve the restic repositories on REMOTE: a directory, or remote:path as in rclone."
 
     settings: Settings
+    #: reads the same command line and every other source anew
+    reread: Callable[[], Settings]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Read the command line. A mistake ends the program with one line on standard error and status 1."""
         argv = sys.argv[1:] if options is None else options
+        self.reread = partial(read_settings, argv)
         try:
-            self.settings = read_settings(argv)
+            self.settings = self.reread()
         except ConfigurationError as error:
             fail(error)
 

@@ -12,10 +12,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from resticd.assembly import make_listeners, make_remote, make_site
+from resticd.assembly import (
+    make_listeners,
+    make_remote,
+    make_resource,
+    needs_restart,
+    remote_depends_on,
+    resolve_remote,
+    site_settings,
+)
 from resticd.bandwidth import Bandwidth
 from resticd.config.connection import shown
 from resticd.errors import ConfigurationError, ResticdError
+from resticd.http.site import Site
 from resticd.observe.log import LogSink
 from resticd.options import Options, fail
 from resticd.sd_notify import Notifier
@@ -35,7 +44,7 @@ def makeService(options: Options) -> ResticdService:
     from twisted.internet import reactor
 
     try:
-        service = ResticdService(reactor, options.settings)  # type: ignore[arg-type]
+        service = ResticdService(reactor, options.settings, options.reread)  # type: ignore[arg-type]
     except ConfigurationError as error:
         fail(error)
     # twistd returns 0 whatever happened while its reactor ran.
@@ -49,24 +58,29 @@ class ResticdService(Service):
     ``MultiService`` would drop the Deferreds of its children, so the order is kept here: workers, remote, listeners,
     and back. Raises ``ConfigurationError`` where the settings cannot work.
 
+    :param reread: reads the settings anew, for a reload.
     :ivar status: the exit status that the program should end with.
     """
 
     name = "resticd"
     _log = Logger(namespace="resticd")
 
-    def __init__(self, reactor: IReactor, settings: Settings) -> None:
+    def __init__(self, reactor: IReactor, settings: Settings, reread: Callable[[], Settings]) -> None:
         self.status = 0
         self._reactor = reactor
         self._settings = settings
+        self._reread = reread
         self._notifier = Notifier.from_environment(os.environ)
         self._watchdog = LoopingCall(self._notifier.alive)
         self._watchdog.clock = reactor
         self._workers = Workers(reactor)
         self._bandwidth = Bandwidth(reactor, settings.bwlimit)
-        self._remote = make_remote(settings, reactor, self._workers, self._bandwidth)
+        resolved = resolve_remote(settings)
+        self._made_of = remote_depends_on(settings, resolved.spec)
+        self._remote = make_remote(settings, resolved, reactor, self._workers, self._bandwidth)
         sink = LogSink(access=settings.verbose > 0)
-        self._site = make_site(settings, reactor, self._workers, self._remote, sink)
+        resource = make_resource(settings, reactor, self._workers, self._remote)
+        self._site = Site(resource, reactor, self._workers, sink, site_settings(settings))
         self._listeners = make_listeners(settings, self._site, reactor, self._ended)
 
     def startService(self) -> None:
@@ -74,6 +88,7 @@ class ResticdService(Service):
         super().startService()
         self._workers.start()
         self._on_signal(signal.SIGUSR2, self._bandwidth.toggle)
+        self._on_signal(signal.SIGHUP, self.reload)
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     async def _start(self) -> None:
@@ -82,6 +97,42 @@ class ResticdService(Service):
         self._notifier.ready(f"serving {shown(self._settings.remote)}")
         if self._notifier.watchdog:
             self._watchdog.start(self._notifier.watchdog / 2)
+
+    def reload(self) -> Deferred[None]:
+        """Read the settings and the remotes file anew and apply what can be applied while serving (SIGHUP).
+
+        Running requests go on as they began. A mistake anywhere changes nothing, and the log says what it is. Fires,
+        never fails, when it is decided.
+        """
+        self._notifier.reloading()
+        reloaded = Deferred.fromCoroutine(self._reload())
+        reloaded.addErrback(self._not_reloaded)
+        return reloaded.addCallback(lambda _: self._notifier.ready(f"serving {shown(self._settings.remote)}"))
+
+    async def _reload(self) -> None:
+        settings = await self._workers.run(self._reread)
+        resolved = await self._workers.run(resolve_remote, settings)
+        made_of = remote_depends_on(settings, resolved.spec)
+        remote, old = self._remote, self._remote
+        if made_of != self._made_of:
+            remote = make_remote(settings, resolved, self._reactor, self._workers, self._bandwidth)
+        resource = make_resource(settings, self._reactor, self._workers, remote)
+        if remote is not old:
+            await remote.start()
+        self._bandwidth.set_limits(settings.bwlimit)
+        over = self._site.replace(resource, site_settings(settings))
+        if remote is not old:
+            over.addCallback(lambda _: old.stop())
+        for name in needs_restart(self._settings, settings):
+            self._log.warn("--{name} has changed; that needs a restart", name=name)
+        self._remote, self._made_of, self._settings = remote, made_of, settings
+        self._log.info("reloaded")
+
+    def _not_reloaded(self, failure: Failure) -> None:
+        if failure.check(ResticdError):
+            self._log.error("not reloaded: {reason}", reason=str(failure.value))
+        else:
+            self._log.failure("not reloaded", failure)
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let what runs come to its end or break it off, let go of the remote, end the threads.

@@ -51,12 +51,12 @@ def _with_remote(settings: Settings, work: Callable[[IRemote], Awaitable[None]])
     """Start the remote, do the work, stop it. Returns the exit status."""
     from twisted.internet import reactor
 
-    from resticd.assembly import make_remote
+    from resticd.assembly import make_remote, resolve_remote
     from resticd.workers import Workers
 
     loop: Any = reactor
     workers = Workers(loop)
-    remote = make_remote(settings, loop, workers, Bandwidth(loop, Limits()))
+    remote = make_remote(settings, resolve_remote(settings), loop, workers, Bandwidth(loop, Limits()))
     failures: list[Failure] = []
 
     async def run() -> None:

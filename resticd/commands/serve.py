@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from resticd.options import read_settings
@@ -19,7 +20,7 @@ def serve(argv: Sequence[str]) -> int:
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     reactor: Any = installed
-    service = ResticdService(reactor, settings)
+    service = ResticdService(reactor, settings, partial(read_settings, argv))
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()

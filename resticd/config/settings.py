@@ -147,6 +147,12 @@ class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, Limi
     """
 
     remote: str = ""
+
+    @property
+    def limits_bandwidth(self) -> bool:
+        """Whether bandwidth is, or may at some time of the week be, limited."""
+        return self.bwlimit != Limits() or self.bwlimit_file != Limits()
+
     foreign: dict[str, str] = field(factory=dict, repr=False)
 
 

@@ -114,6 +114,7 @@ class StreamingRequest(server.Request):
     def _dispatch(self, command: bytes, path: bytes, version: bytes) -> None:
         self._dispatched = True
         self.site = self.channel.site
+        self.site.requests.add(self)
         self._started = self.site.clock.seconds()
         self.content = None
         self.body = RequestBody(self, self._length)
@@ -231,6 +232,7 @@ class StreamingRequest(server.Request):
         if self._reported:
             return
         self._reported = True
+        self.site.ended(self)
         self.site.sink.emit(
             RequestDone(
                 caller=self.caller,

@@ -66,6 +66,8 @@ class Site(server.Site):
         self.sink = sink
         self.settings = settings or SiteSettings()
         self.connections: set[Negotiator] = set()
+        self.requests: set[StreamingRequest] = set()
+        self._retired: list[tuple[set[StreamingRequest], Deferred[None]]] = []
         self._emptied: Deferred[None] | None = None
         self.displayTracebacks = False
         self.noisy = False
@@ -73,6 +75,29 @@ class Site(server.Site):
     def buildProtocol(self, addr: IAddress | None) -> Negotiator:  # type: ignore[override]  # of our own
         """The protocol of one connection."""
         return Negotiator(self)
+
+    def replace(self, resource: IResource, settings: SiteSettings) -> Deferred[None]:
+        """Answer requests by another resource from now on.
+
+        Fires when the last request to the resource before is over.
+        """
+        self.resource, self.settings = resource, settings
+        over: Deferred[None] = Deferred()
+        if self.requests:
+            self._retired.append((set(self.requests), over))
+        else:
+            over.callback(None)
+        return over
+
+    def ended(self, request: StreamingRequest) -> None:
+        """A request is over."""
+        self.requests.discard(request)
+        for waiting in list(self._retired):
+            requests, over = waiting
+            requests.discard(request)
+            if not requests:
+                self._retired.remove(waiting)
+                over.callback(None)
 
     def finish(self, seconds: float) -> Deferred[None]:
         """Let what runs come to its end: no connection takes another request.
