@@ -1,8 +1,8 @@
-"""What happened, as frozen values for an ``IEventSink``."""
+"""What happened, as frozen values for an ``IEventSink``; and ``Transfer``, the one thing here that changes."""
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from resticd.interfaces import Caller
 
@@ -50,3 +50,58 @@ class LoginRefused:
     #: the name that was attempted, empty where there was none; it is the client's word and needs escapes in a log
     user: str
     reason: str
+
+
+@frozen
+class Change:
+    """Somebody changed what is stored, tried to, or was kept from it."""
+
+    caller: Caller
+    #: ``create`` or ``remove`` (a repository), ``store`` or ``delete`` (a file)
+    action: str
+    #: the repository's path, such as ``/laptop``
+    repository: str
+    #: the type of the file, ``config`` included; empty for a repository
+    type: str = ""
+    #: the name of the file; empty for a repository and a config
+    name: str = ""
+    #: in bytes; None where it is not known, and where nothing was stored
+    size: int | None = None
+    #: ``done``; ``refused`` by policy or quota; ``failed`` for everything else
+    outcome: str = "done"
+    #: one sentence for what was refused or failed
+    reason: str = ""
+
+
+@define(eq=False)
+class Transfer:
+    """One body on its way between a client and a remote.
+
+    Whoever moves its bytes adds to ``moved``, from one thread at a time, once a turn: that is all it costs. The name is
+    the client's word and needs escapes.
+    """
+
+    #: such as ``/laptop/data/2159dd48…``
+    name: str
+    #: how many bytes are to be moved, None where it is not known
+    size: int | None
+    #: towards the remote
+    upload: bool
+    #: how many bytes were moved
+    moved: int = 0
+
+
+@frozen
+class TransferStarted:
+    """A body begins to move."""
+
+    transfer: Transfer
+
+
+@frozen
+class TransferDone:
+    """A body moves no more. Follows each ``TransferStarted`` once."""
+
+    transfer: Transfer
+    #: whether all of it arrived and, for an upload, was stored
+    ok: bool

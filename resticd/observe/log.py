@@ -1,46 +1,60 @@
-"""Events as lines of the log."""
+"""Events as entries of the log."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from resticd.events import RequestDone, RequestFailed
+from resticd.events import LoginRefused, RequestDone, RequestFailed
 from resticd.interfaces import IEventSink
+from resticd.observe.access import access_fields, access_line
+from resticd.observe.escapes import quoted, shown_uri, token
+
+# In a class a Logger would take the class's name for its namespace. The filter in conf/fail2ban knows this one.
+_access_log = Logger(namespace="resticd.access")
+_login_log = Logger(namespace="resticd.login")
+_log = Logger(namespace="resticd.http")
 
 
 @implementer(IEventSink)
 class LogSink:
-    """Writes access lines and errors with Twisted's logger.
+    """Writes access lines (INFO), refused logins (NOTICE) and faults (ERROR) with Twisted's logger.
 
-    :param access: whether to write a line for every request.
+    :param access: whether to make a line for every request; False saves the work where INFO is not written.
+    :param now: the time in seconds since the epoch.
     """
 
-    _log = Logger(namespace="resticd")
-
-    def __init__(self, access: bool) -> None:
+    def __init__(self, access: bool, now: Callable[[], float] = time.time) -> None:
         self._access = access
+        self._now = now
 
     def emit(self, event: object) -> None:
         """See ``IEventSink``."""
         if isinstance(event, RequestDone):
             if self._access:
-                self._log.info("{line}", line=access_line(event))
+                line = access_line(event, self._now())
+                _access_log.info("{line}", line=line, fields=lambda: access_fields(event))
+        elif isinstance(event, LoginRefused):
+            _login_log.warn("{line}", line=refusal_line(event))
         elif isinstance(event, RequestFailed):
-            self._log.error(
+            _log.error(
                 "{method} {uri}: {status}: {reason}{traceback}",
-                method=event.method,
-                uri=event.uri,
+                method=token(event.method),
+                uri=shown_uri(event.uri),
                 status=event.status,
                 reason=event.reason,
                 traceback=f"\n{event.traceback}" if event.traceback else "",
             )
 
 
-def access_line(event: RequestDone) -> str:
-    """One line for one request; ``cut`` marks an answer that did not end."""
-    cut = "" if event.complete else " cut"
-    return (
-        f"{event.caller.address} {event.caller.user or '-'} {event.method} {event.uri} {event.protocol}"
-        f" {event.status} in={event.received} out={event.sent} {event.duration:.3f}s{cut}"
-    )
+def refusal_line(event: LoginRefused) -> str:
+    """The line that ``conf/fail2ban`` matches; it never changes its beginning::
+
+        login refused from 192.0.2.7 for "bob": wrong user or password
+
+    The address comes before every word that the client chooses, and what it chooses is quoted on the same line.
+    """
+    return f"login refused from {token(event.address)} for {quoted(event.user)}: {event.reason}"

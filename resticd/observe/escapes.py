@@ -1,0 +1,61 @@
+"""Words of clients, made fit for a line of a log."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for whatever a terminal or a reader of lines could take for more than text.
+
+    Line feeds and tabs stay, and so do backslashes: this is for whole messages, where what is quoted was ``quoted``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else _escape(character) for character in text
+    )
+
+
+def quoted(text: str) -> str:
+    """``text`` between double quotes, on one line, with backslashes before quotes and backslashes inside."""
+    inner = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(character if character.isprintable() else _escape(character) for character in inner) + '"'
+
+
+def token(text: str) -> str:
+    """``text`` as one word of printable ASCII without quotes, as Apache writes a user; ``-`` for an empty one."""
+    if text == "-":
+        return r"\x2d"
+    return _ascii(text, ' "\\') if text else "-"
+
+
+def field(text: str) -> str:
+    r"""``text`` for between the double quotes of Apache's log formats (mod_log_config): ASCII, all else ``\xhh``."""
+    return _ascii(text.replace("\\", "\\\\").replace('"', '\\"'), "")
+
+
+def shown_uri(uri: str) -> str:
+    """A request's target without the values in its query, which may be somebody's credentials, but for ``create``."""
+    path, mark, query = uri.partition("?")
+    return path + mark + "&".join(map(_shown_pair, query.split("&"))) if mark else path
+
+
+def _shown_pair(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    if name == "create" or not pair:
+        return pair
+    return f"{name}=***" if equals else "***"
+
+
+def _ascii(text: str, also: str) -> str:
+    if text.isascii() and text.isprintable() and not any(character in text for character in also):
+        return text
+    return "".join(
+        character
+        if character.isascii() and character.isprintable() and character not in also
+        else "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogatepass"))
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
