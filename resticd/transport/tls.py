@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS, trustRootFromCertificates
 from twisted.web.iweb import IPolicyForHTTPS
@@ -30,7 +30,7 @@ def load_authorities(paths: Iterable[Path]) -> list[Certificate]:
             found = [Certificate.loadPEM(_BEGIN + block + _END + b"\n") for block in blocks]
         except OSError as error:
             raise ConfigurationError(f"--ca-cert: cannot read {path}: {error}") from None
-        except SSL.Error:
+        except crypto.Error:
             raise ConfigurationError(f"--ca-cert: {path} has a certificate that cannot be used") from None
         if not found:
             raise ConfigurationError(f"--ca-cert: {path} has no certificate in PEM format")
