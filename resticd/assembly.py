@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -27,6 +27,8 @@ from resticd.listeners.stdio import StdioListener, take_standard_output
 from resticd.listeners.systemd import take_inherited_sockets
 from resticd.listeners.tls import configure_tls
 from resticd.listeners.unixsocket import parse_group, parse_mode
+from resticd.observe.setup import Log, LogOptions
+from resticd.observe.stats import Statistics, StatsOptions
 from resticd.remotes.drivers import REGISTRY
 from resticd.remotes.registry import Loan, RemoteSpec
 from resticd.remotes.wrappers.cache import CacheRemote
@@ -40,14 +42,14 @@ from resticd.transport.proxies import Proxies
 from resticd.transport.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.web.resource import IResource
 
     from resticd.bandwidth import Bandwidth
     from resticd.config.settings import Settings
     from resticd.http.site import Site
-    from resticd.interfaces import IReactor, IRemote
+    from resticd.interfaces import IEventSink, IReactor, IRemote
     from resticd.workers import Workers
 
 _log = Logger(namespace="resticd")
@@ -76,6 +78,9 @@ def make_remote(
     spec, remotes_file = resolved
     for warning in spec.warnings:
         _log.warn("{warning}", warning=warning)
+    for name in settings.foreign:
+        if not name.startswith(f"{spec.type}-"):
+            _log.debug("--{name} has no meaning here", name=name)
     limiter = TokenBucket(reactor, settings.tpslimit, settings.tpslimit_burst) if settings.tpslimit else None
     loan = Loan(reactor, workers, client_settings(settings), remotes_file, settings.checkers, limiter)
     remote = REGISTRY.open(spec, loan)
@@ -120,10 +125,41 @@ def client_settings(settings: Settings) -> ClientSettings:
     return made if settings.user_agent is None else evolve(made, user_agent=settings.user_agent)
 
 
-def make_resource(settings: Settings, reactor: IReactor, workers: Workers, remote: IRemote) -> IResource:
+def make_resource(
+    settings: Settings, reactor: IReactor, workers: Workers, remote: IRemote, sink: IEventSink
+) -> IResource:
     """The API over ``remote``, behind the gate."""
     policy = Policy(settings.append_only, settings.private_repos, settings.delete_repos)
-    return make_gate(settings, Api(Repositories(remote, policy, workers)), workers, reactor).resource()
+    return make_gate(settings, Api(Repositories(remote, policy, workers, sink)), workers, reactor).resource()
+
+
+def make_log(settings: Settings, reactor: IReactor, twistd: Mapping[str, Any] | None) -> Log:
+    """Where the log goes.
+
+    :param twistd: ``twistd``'s own options, None in the foreground.
+    """
+    options = LogOptions(
+        verbose=settings.verbose,
+        quiet=settings.quiet,
+        log_level=settings.log_level,
+        log_file=settings.log_file,
+        use_json_log=settings.use_json_log,
+        syslog=settings.syslog,
+        syslog_facility=settings.syslog_facility,
+    )
+    return Log(options, reactor, twistd=twistd)
+
+
+def make_stats(settings: Settings, reactor: IReactor) -> Statistics:
+    """The reports of transfers."""
+    options = StatsOptions.make(
+        settings.stats,
+        settings.stats_one_line,
+        settings.stats_one_line_date,
+        settings.stats_unit,
+        settings.stats_log_level,
+    )
+    return Statistics(options, reactor)
 
 
 def site_settings(settings: Settings) -> SiteSettings:

@@ -14,8 +14,10 @@ from twisted.logger import Logger
 
 from resticd.assembly import (
     make_listeners,
+    make_log,
     make_remote,
     make_resource,
+    make_stats,
     needs_restart,
     remote_depends_on,
     resolve_remote,
@@ -25,7 +27,11 @@ from resticd.bandwidth import Bandwidth
 from resticd.config.connection import shown
 from resticd.errors import ConfigurationError, ResticdError
 from resticd.http.site import Site
+from resticd.observe.audit import AuditLog
+from resticd.observe.levels import Level
 from resticd.observe.log import LogSink
+from resticd.observe.setup import Log
+from resticd.observe.sinks import Sinks
 from resticd.options import Options, fail
 from resticd.sd_notify import Notifier
 from resticd.workers import Workers
@@ -33,10 +39,11 @@ from resticd.workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.application.service import IServiceCollection
     from twisted.python.failure import Failure
 
     from resticd.config.settings import Settings
-    from resticd.interfaces import IReactor
+    from resticd.interfaces import IEventSink, IReactor
 
 
 def makeService(options: Options) -> ResticdService:
@@ -44,7 +51,8 @@ def makeService(options: Options) -> ResticdService:
     from twisted.internet import reactor
 
     try:
-        service = ResticdService(reactor, options.settings, options.reread)  # type: ignore[arg-type]
+        log = make_log(options.settings, reactor, options.parent)  # type: ignore[arg-type]
+        service = ResticdService(reactor, options.settings, options.reread, log)  # type: ignore[arg-type]
     except ConfigurationError as error:
         fail(error)
     # twistd returns 0 whatever happened while its reactor ran.
@@ -59,17 +67,21 @@ class ResticdService(Service):
     and back. Raises ``ConfigurationError`` where the settings cannot work.
 
     :param reread: reads the settings anew, for a reload.
+    :param log: where the log goes.
     :ivar status: the exit status that the program should end with.
     """
 
     name = "resticd"
-    _log = Logger(namespace="resticd")
+    _log = Logger()
 
-    def __init__(self, reactor: IReactor, settings: Settings, reread: Callable[[], Settings]) -> None:
+    def __init__(self, reactor: IReactor, settings: Settings, reread: Callable[[], Settings], log: Log) -> None:
         self.status = 0
         self._reactor = reactor
         self._settings = settings
         self._reread = reread
+        self._logging = log
+        self._stats = make_stats(settings, reactor)
+        self._audit = AuditLog(settings.audit_log, reactor) if settings.audit_log is not None else None
         self._notifier = Notifier.from_environment(os.environ)
         self._watchdog = LoopingCall(self._notifier.alive)
         self._watchdog.clock = reactor
@@ -78,20 +90,33 @@ class ResticdService(Service):
         resolved = resolve_remote(settings)
         self._made_of = remote_depends_on(settings, resolved.spec)
         self._remote = make_remote(settings, resolved, reactor, self._workers, self._bandwidth)
-        sink = LogSink(access=settings.verbose > 0)
-        resource = make_resource(settings, reactor, self._workers, self._remote)
-        self._site = Site(resource, reactor, self._workers, sink, site_settings(settings))
+        sinks: list[IEventSink] = [LogSink(access=log.level >= Level.INFO), self._stats]
+        if self._audit is not None:
+            sinks.append(self._audit)
+        self._sink = Sinks(sinks)
+        resource = make_resource(settings, reactor, self._workers, self._remote, self._sink)
+        self._site = Site(resource, reactor, self._workers, self._sink, site_settings(settings))
         self._listeners = make_listeners(settings, self._site, reactor, self._ended)
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """See ``IService``; ``twistd`` calls it with the application, whose log we may take over."""
+        self._logging.attach(parent)
+        super().setServiceParent(parent)
 
     def startService(self) -> None:
         """Start everything; a failure stops the reactor with one line in the log and exit status 1."""
         super().startService()
+        self._logging.start()
         self._workers.start()
+        self._stats.start()
+        self._on_signal(signal.SIGUSR1, self._stats.print_now)
         self._on_signal(signal.SIGUSR2, self._bandwidth.toggle)
         self._on_signal(signal.SIGHUP, self.reload)
         Deferred.fromCoroutine(self._start()).addErrback(self._failed)
 
     async def _start(self) -> None:
+        if self._audit is not None:
+            self._audit.start()
         await self._remote.start()
         await self._listeners.start()
         self._notifier.ready(f"serving {shown(self._settings.remote)}")
@@ -105,6 +130,9 @@ class ResticdService(Service):
         never fails, when it is decided.
         """
         self._notifier.reloading()
+        self._logging.reopen()
+        if self._audit is not None:
+            self._audit.reopen()
         reloaded = Deferred.fromCoroutine(self._reload())
         reloaded.addErrback(self._not_reloaded)
         return reloaded.addCallback(lambda _: self._notifier.ready(f"serving {shown(self._settings.remote)}"))
@@ -116,7 +144,7 @@ class ResticdService(Service):
         remote, old = self._remote, self._remote
         if made_of != self._made_of:
             remote = make_remote(settings, resolved, self._reactor, self._workers, self._bandwidth)
-        resource = make_resource(settings, self._reactor, self._workers, remote)
+        resource = make_resource(settings, self._reactor, self._workers, remote, self._sink)
         if remote is not old:
             await remote.start()
         self._bandwidth.set_limits(settings.bwlimit)
@@ -126,7 +154,7 @@ class ResticdService(Service):
         for name in needs_restart(self._settings, settings):
             self._log.warn("--{name} has changed; that needs a restart", name=name)
         self._remote, self._made_of, self._settings = remote, made_of, settings
-        self._log.info("reloaded")
+        self._log.warn("reloaded")
 
     def _not_reloaded(self, failure: Failure) -> None:
         if failure.check(ResticdError):
@@ -152,6 +180,9 @@ class ResticdService(Service):
             self._log.info("waiting for {count} connections", count=len(self._site.connections))
         await self._site.finish(seconds)
         await self._remote.stop()
+        self._stats.stop()
+        if self._audit is not None:
+            self._audit.stop()
         if self._watchdog.running:
             self._watchdog.stop()
         self._workers.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -14,13 +13,14 @@ def serve(argv: Sequence[str]) -> int:
     """Serve until a signal comes or, with ``--stdio``, until standard input is closed. Returns the exit status."""
     settings = read_settings(argv)
     from twisted.internet import reactor as installed
-    from twisted.logger import globalLogBeginner, textFileLogObserver
 
+    from resticd.assembly import make_log
     from resticd.service import ResticdService
 
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     reactor: Any = installed
-    service = ResticdService(reactor, settings, partial(read_settings, argv))
+    log = make_log(settings, reactor, None)
+    log.begin()
+    service = ResticdService(reactor, settings, partial(read_settings, argv), log)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()

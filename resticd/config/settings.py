@@ -132,10 +132,25 @@ class RemoteSettings:
 
 @frozen(kw_only=True, slots=False)
 class LogSettings:
-    """What is written to the log."""
+    """What is written to the log, and when."""
 
     verbose: int = counter("Log access lines; twice: everything.", short="v")
     quiet: bool = switch("Log errors only.", short="q")
+    log_level: str | None = flag(None, parse_text, "LEVEL", "DEBUG, INFO, NOTICE (the default), ERROR or CRITICAL.")
+    log_file: str | None = flag(
+        None, parse_text, "FILE", "Log to this file; opened again on SIGHUP and after rotation."
+    )
+    use_json_log: bool = switch("Log in JSON, an object a line.")
+    syslog: bool = switch("Log to syslog.")
+    syslog_facility: str = flag("DAEMON", parse_text, "NAME", "Facility for --syslog.")
+    audit_log: str | None = flag(
+        None, parse_text, "FILE", "Write who created, deleted or was refused what to this file, in JSON lines."
+    )
+    stats: float = flag(60.0, parse_duration, "DURATION", "Log a report of transfers this often; 0 for none.")
+    stats_one_line: bool = switch("Make the report one line.")
+    stats_one_line_date: bool = switch("Make the report one line that begins with the date.")
+    stats_unit: str = flag("bytes", parse_text, "UNIT", "Rates in the report: bits or bytes.")
+    stats_log_level: str = flag("INFO", parse_text, "LEVEL", "Level of the report.")
 
 
 @frozen(kw_only=True, slots=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from resticd.events import Transfer, TransferDone, TransferStarted
 from resticd.http.ranges import parse_range
 from resticd.http.receiving import receive_body
 from resticd.http.sending import send_body
@@ -37,7 +40,8 @@ async def get_blob(repositories: Repositories, request: StreamingRequest, blob: 
             request.setResponseCode(206)
             last = body.offset + body.length - 1
             request.setHeader(b"content-range", b"bytes %d-%d/%d" % (body.offset, last, body.size))
-        await send_body(request, body)
+        with transferring(request, Transfer(str(blob), body.length, upload=False)):
+            await send_body(request, body)
     finally:
         body.close()
     request.finish()
@@ -50,15 +54,29 @@ async def post_blob(repositories: Repositories, request: StreamingRequest, blob:
     """
     store = await repositories.store(request.caller, blob, request.body.length)
     try:
-        await receive_body(request, store.upload)
-        await store.commit()
+        with transferring(request, Transfer(str(blob), request.body.length, upload=True)):
+            await receive_body(request, store.upload)
+            await store.commit()
     finally:
-        await store.upload.abort()  # does nothing after a commit
+        await store.abort()  # does nothing after a commit
 
 
 async def delete_blob(repositories: Repositories, request: StreamingRequest, blob: Blob) -> None:
     """Remove the file."""
     await repositories.delete(request.caller, blob)
+
+
+@contextmanager
+def transferring(request: StreamingRequest, transfer: Transfer) -> Iterator[None]:
+    """Let the sink watch ``transfer`` while the block moves it."""
+    request.track(transfer)
+    request.site.sink.emit(TransferStarted(transfer))
+    ok = False
+    try:
+        yield
+        ok = True
+    finally:
+        request.site.sink.emit(TransferDone(transfer, ok))
 
 
 def _describe(request: StreamingRequest, length: int) -> None:

@@ -29,7 +29,7 @@ async def send_file(request: StreamingRequest, transport: tcp.Connection, body: 
         while sender.left:
             before = sender.left
             blocked = await shared.run(sender.send)
-            request.sentLength += before - sender.left
+            request.count_sent(before - sender.left)
             if blocked:
                 await shared.writable()
     finally:

@@ -30,6 +30,7 @@ from resticd.http.body import RequestBody
 from resticd.interfaces import Caller
 
 if TYPE_CHECKING:
+    from resticd.events import Transfer
     from resticd.http.site import Site
     from resticd.repository.names import Target
 
@@ -60,6 +61,8 @@ class StreamingRequest(server.Request):
     target: Target
     defaultContentType = None
 
+    _upload: Transfer | None = None
+    _download: Transfer | None = None
     _headers_in = False
     _length: int | None = None
     _length_known = False
@@ -84,8 +87,24 @@ class StreamingRequest(server.Request):
         self._headers_in = True
         self._dispatch_early()
 
+    def track(self, transfer: Transfer) -> None:
+        """Count the bytes of ``transfer`` from now on; those of the body that are in already count too."""
+        if transfer.upload:
+            transfer.moved = self.body.received
+            self._upload = transfer
+        else:
+            self._download = transfer
+
+    def count_sent(self, count: int) -> None:
+        """``count`` bytes of the answer were written to the socket by ``direct_send``."""
+        self.sentLength += count
+        if self._download is not None:
+            self._download.moved += count
+
     def handleContentChunk(self, data: bytes) -> None:
         """Some of the body is in."""
+        if self._upload is not None:
+            self._upload.moved += len(data)
         self.body.arrived(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -174,6 +193,8 @@ class StreamingRequest(server.Request):
         """
         if self.channel is not None:
             self.body.received += count
+            if self._upload is not None:
+                self._upload.moved += count
             self.channel.bypassed(count)
 
     # The answer.
@@ -184,6 +205,8 @@ class StreamingRequest(server.Request):
             left = self.body.left
             if (left is None or left > KEEP_BYTES) and self.channel is not None:
                 self.channel.close_after_answer()
+        if self._download is not None:
+            self._download.moved += len(data)
         super().write(data)
 
     def finish(self) -> None:

@@ -117,7 +117,7 @@ class Listeners:
             raise
         for listening in self.ports:
             name = "" if listening.name is None else f" ({listening.name})"
-            self._log.info("listening on {url}{name}", url=listening.url, name=name)
+            self._log.warn("listening on {url}{name}", url=listening.url, name=name)  # a notice
 
     async def _bind(self, source: Source) -> Sequence[BoundSocket | IStreamServerEndpoint]:
         try:

@@ -1,8 +1,9 @@
 """One entry of the log, made from an event of ``twisted.logger``, and the forms in which it is written.
 
 Two keys of an event have a meaning here: ``fields``, a function that returns a dictionary for the JSON form to take in,
-called by that form alone; ``block``, true where the lines of the message are our own and come as they are. The lines after the first of every other message are
-indented, so that a line feed in a client's words never begins a line that looks like another entry.
+called by that form alone; ``block``, true where the lines of the message are our own and come as they are. The lines
+after the first of every other message are indented, so that a line feed in a client's words never begins a line that
+looks like another entry.
 """
 
 from __future__ import annotations

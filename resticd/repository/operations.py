@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from attrs import frozen
+from attrs import define, evolve
 
-from resticd.errors import AlreadyExists, Corrupt, NotFound, StorageError
+from resticd.errors import (
+    AlreadyExists,
+    Corrupt,
+    Forbidden,
+    NotFound,
+    OutOfSpace,
+    ResticdError,
+    StorageError,
+    Unsupported,
+)
+from resticd.events import Change
 from resticd.repository.layout import blob_key, blob_name, directory_prefix, repository_prefix
 from resticd.repository.names import TYPES, Blob, Directory, Repository
 from resticd.streams import ThreadedWriter
 
 if TYPE_CHECKING:
-    from resticd.interfaces import Caller, IBody, IRemote, IUpload, Stat
+    from resticd.interfaces import Caller, IBody, IEventSink, IRemote, IUpload, Stat
     from resticd.repository.policy import Policy
     from resticd.streams import Span
     from resticd.workers import Workers
@@ -38,21 +48,28 @@ class Repositories:
     :param remote: where the files are.
     :param policy: what callers may do.
     :param workers: threads for hashing.
+    :param sink: learns of every change.
     """
 
-    def __init__(self, remote: IRemote, policy: Policy, workers: Workers) -> None:
+    def __init__(self, remote: IRemote, policy: Policy, workers: Workers, sink: IEventSink) -> None:
         self._remote = remote
         self._policy = policy
         self._workers = workers
+        self._sink = sink
 
     async def create(self, caller: Caller, repository: Repository) -> None:
         """Make the place for a repository. One that exists is left as it is."""
-        self._policy.check_create(caller, repository)
-        await self._remote.make(repository_prefix(repository))
+        with self.noting(Change(caller, "create", str(repository))):
+            self._policy.check_create(caller, repository)
+            await self._remote.make(repository_prefix(repository))
 
     async def remove(self, caller: Caller, repository: Repository) -> None:
         """Delete all files of a repository, its config first; files that are not restic's stay."""
-        self._policy.check_remove(caller, repository)
+        with self.noting(Change(caller, "remove", str(repository))):
+            self._policy.check_remove(caller, repository)
+            await self._remove(repository)
+
+    async def _remove(self, repository: Repository) -> None:
         await self._remote.delete(blob_key(Blob(repository, "config", "")))
         for kind in TYPES:
             directory = Directory(repository, kind)
@@ -90,15 +107,35 @@ class Repositories:
 
     async def delete(self, caller: Caller, blob: Blob) -> None:
         """Remove a file; one that is missing is a success."""
-        self._policy.check_delete(caller, blob)
-        await self._remote.delete(blob_key(blob))
+        with self.noting(change_of(caller, "delete", blob)):
+            self._policy.check_delete(caller, blob)
+            await self._remote.delete(blob_key(blob))
 
     async def store(self, caller: Caller, blob: Blob, size: int | None) -> Store:
         """Start an upload of ``size`` bytes (None: not known). Nothing stored is ever replaced."""
-        self._policy.check_store(caller, blob)
-        sha256 = None if blob.is_config else blob.name
-        upload = await self._remote.begin(blob_key(blob), size, sha256)
-        return Store(self, blob, upload)
+        change = change_of(caller, "store", blob, size)
+        with self.noting(change, only_failures=True):
+            self._policy.check_store(caller, blob)
+            sha256 = None if blob.is_config else blob.name
+            upload = await self._remote.begin(blob_key(blob), size, sha256)
+        return Store(self, blob, upload, change)
+
+    @contextmanager
+    def noting(self, change: Change, only_failures: bool = False) -> Iterator[None]:
+        """Tell the sink what became of ``change`` when the block ends."""
+        try:
+            yield
+        except BaseException as error:
+            refused = isinstance(error, Forbidden | Unsupported | OutOfSpace)
+            reason = str(error) if isinstance(error, ResticdError) else type(error).__name__
+            self._sink.emit(evolve(change, outcome="refused" if refused else "failed", reason=reason))
+            raise
+        if not only_failures:
+            self._sink.emit(change)
+
+    def note(self, change: Change) -> None:
+        """Tell the sink."""
+        self._sink.emit(change)
 
     async def judge(self, blob: Blob, error: AlreadyExists | Corrupt) -> None:
         """Decide what an upload that was not stored means: returns where the client's bytes are stored already.
@@ -138,13 +175,15 @@ class Repositories:
         return digest.hexdigest()
 
 
-@frozen
+@define
 class Store:
-    """One upload on its way: feed ``upload``, then ``commit``, and ``upload.abort()`` in every case."""
+    """One upload on its way: feed ``upload``, then ``commit``, and ``abort`` in every case."""
 
     repositories: Repositories
     blob: Blob
     upload: IUpload
+    change: Change
+    _decided: bool = False
 
     async def commit(self) -> None:
         """Returns once the client's bytes are durable under the name, by this upload or an earlier one.
@@ -152,7 +191,21 @@ class Store:
         Raises ``Corrupt`` for bytes that do not hash to the name or fall short, ``AlreadyExists`` where other bytes are
         stored.
         """
-        try:
-            await self.upload.commit()
-        except (AlreadyExists, Corrupt) as error:
-            await self.repositories.judge(self.blob, error)
+        self._decided = True
+        with self.repositories.noting(self.change):
+            try:
+                await self.upload.commit()
+            except (AlreadyExists, Corrupt) as error:
+                await self.repositories.judge(self.blob, error)
+
+    async def abort(self) -> None:
+        """Throw the bytes away; does nothing after a commit."""
+        if not self._decided:
+            self._decided = True
+            self.repositories.note(evolve(self.change, outcome="failed", reason="the upload was given up"))
+        await self.upload.abort()
+
+
+def change_of(caller: Caller, action: str, blob: Blob, size: int | None = None) -> Change:
+    """What is to happen to ``blob``."""
+    return Change(caller, action, str(blob.repository), blob.type, blob.name, size)
