@@ -14,9 +14,11 @@ started ``IRemote`` over an empty place::
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from contextlib import aclosing, suppress
 
 import pytest
@@ -26,6 +28,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent, LogLevel, eventAsText, globalLogPublisher
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -202,6 +205,21 @@ class Conformance:
 
     #: names of repositories that the remote keeps apart
     odd_names = ODD_NAMES
+
+    @pytest.fixture(scope="class", autouse=True)
+    def _nothing_unheard(self) -> Iterator[None]:
+        """No test may leave an error that nobody took, such as that of a Deferred without an errback."""
+        unheard: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if event["log_level"] >= LogLevel.error:
+                unheard.append(eventAsText(event))
+
+        globalLogPublisher.addObserver(observe)
+        yield
+        gc.collect()
+        globalLogPublisher.removeObserver(observe)
+        assert unheard == []
 
     async def fill(self, remote: IRemote, keys: list[str]) -> None:
         """Store an object of one byte under each key; a driver may know a faster way."""
