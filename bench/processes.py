@@ -87,14 +87,20 @@ class Daemon:
         return self.kill()
 
     def kill(self) -> int:
-        """SIGKILL the whole session, reap the process and return its exit status."""
+        """SIGKILL the whole session, reap the process and return its exit status once nothing of it lives."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        return self.process.wait()
+        status = self.process.wait()
+        # The signal is only on its way to the children, and who inherits them may reap them late or, as the first
+        # process of a container, never.
+        deadline = time.monotonic() + 20
+        while self.pids() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return status
 
     def pids(self) -> list[int]:
         """The process and its living descendants, as far as they did not open a session of their own."""
-        return [pid for pid, fields in _processes() if int(fields[3]) == self.pid]
+        return [pid for pid, fields in _processes() if int(fields[3]) == self.pid and fields[0] not in "ZX"]
 
     def cpu(self) -> float:
         """CPU seconds used until now, children included."""

@@ -44,7 +44,7 @@ async def test_tcp(listeners, log, address, url, kind):
     await made.start()
     (listening,) = made.ports
     assert listening.url == url.format(port=listening.port.getHost().port)
-    assert log == [f"info: listening on {listening.url}"]
+    assert log == [f"warn: listening on {listening.url}"]
     seen = (await ask(listening.url)).seen
     assert (seen["host"], seen["peer"], seen["secure"]) == (kind, kind, False)
 
@@ -78,7 +78,7 @@ async def test_unix(listeners, tmp_path, log):
     """A unix socket answers with the mode that was asked for, by URL and by path, and its file goes when it stops."""
     made = listeners(f"unix://{tmp_path / 'a'}", str(tmp_path / "b"), unix_mode=0o660)
     await made.start()
-    assert log == [f"info: listening on unix://{tmp_path / 'a'}", f"info: listening on unix://{tmp_path / 'b'}"]
+    assert log == [f"warn: listening on unix://{tmp_path / 'a'}", f"warn: listening on unix://{tmp_path / 'b'}"]
     for listening in made.ports:
         seen = (await ask(listening.url)).seen
         assert (seen["host"], seen["peer"], seen["secure"]) == ("UNIXAddress", "UNIXAddress", False)
