@@ -12,10 +12,11 @@ from twisted.logger import Logger
 
 from resticd.auth.chain import make_authenticator
 from resticd.auth.proxies import TrustedProxies
+from resticd.config.connection import parse_connection
 from resticd.config.flags import flags_of
 from resticd.config.rcloneconf import read_remotes_file
 from resticd.config.remotes import Remotes
-from resticd.config.settings import ListenSettings, RemoteSettings
+from resticd.config.settings import FLAGS, ListenSettings, LogSettings, RemoteSettings
 from resticd.errors import ConfigurationError
 from resticd.http.gate import Gate
 from resticd.http.routes import Api
@@ -27,6 +28,7 @@ from resticd.listeners.stdio import StdioListener, take_standard_output
 from resticd.listeners.systemd import take_inherited_sockets
 from resticd.listeners.tls import configure_tls
 from resticd.listeners.unixsocket import parse_group, parse_mode
+from resticd.observe.scrub import names_secret
 from resticd.observe.setup import Log, LogOptions
 from resticd.observe.stats import Statistics, StatsOptions
 from resticd.remotes.drivers import REGISTRY
@@ -42,7 +44,7 @@ from resticd.transport.proxies import Proxies
 from resticd.transport.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from twisted.web.resource import IResource
 
@@ -53,6 +55,24 @@ if TYPE_CHECKING:
     from resticd.workers import Workers
 
 _log = Logger(namespace="resticd")
+
+#: Options that hold secrets though their names do not say so, of types that only rclone knows (``rclone config
+#: providers`` calls them sensitive).
+_SECRETS_OF_RCLONE = frozenset(
+    (
+        "access_grant",
+        "authorization",
+        "connection_string",
+        "cookies",
+        "key",
+        "key_pem",
+        "master_key",
+        "master_keys",
+        "mnemonic",
+        "sas_url",
+        "session_id",
+    )
+)
 
 
 class Resolved(NamedTuple):
@@ -96,6 +116,27 @@ def make_remote(
     return remote
 
 
+def secrets_of(settings: Settings, spec: RemoteSpec) -> Iterator[str]:
+    """All that the log must never show: passwords and keys of the settings and of the remote."""
+    for flag in FLAGS:
+        value = getattr(settings, flag.attribute)
+        if flag.secret and isinstance(value, str) and value != flag.default:
+            yield value
+    yield from filter(None, map(os.environ.get, ("RCLONE_CONFIG_PASS", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")))
+    yield from _secrets_of_remote(spec)
+
+
+def _secrets_of_remote(spec: RemoteSpec) -> Iterator[str]:
+    for upstream in spec.upstreams.values():
+        yield from _secrets_of_remote(upstream)
+    options = () if spec.upstreams else REGISTRY.driver(spec.type, spec.source).options or ()
+    known = {option.name: option.secret for option in options}
+    # In the name passwords are obscured, and anybody can undo that.
+    for name, value in (*spec.options.items(), *parse_connection(spec.text).parameters.items()):
+        if known.get(name, names_secret(name) or name in _SECRETS_OF_RCLONE):
+            yield value
+
+
 def remote_depends_on(settings: Settings, spec: RemoteSpec) -> tuple[object, ...]:
     """All that a remote is made of: equal tuples make equal remotes."""
     names = [flag.attribute for flag in flags_of(RemoteSettings)]
@@ -107,7 +148,7 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
     """The flags that differ and cannot be applied while serving."""
     return [
         flag.name
-        for flag in flags_of(ListenSettings)
+        for flag in (*flags_of(ListenSettings), *flags_of(LogSettings))
         if getattr(old, flag.attribute) != getattr(new, flag.attribute) and flag.name != "http2"
     ]
 

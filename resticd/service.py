@@ -21,6 +21,7 @@ from resticd.assembly import (
     needs_restart,
     remote_depends_on,
     resolve_remote,
+    secrets_of,
     site_settings,
 )
 from resticd.bandwidth import Bandwidth
@@ -88,6 +89,7 @@ class ResticdService(Service):
         self._workers = Workers(reactor)
         self._bandwidth = Bandwidth(reactor, settings.bwlimit)
         resolved = resolve_remote(settings)
+        log.scrubber.hide(*secrets_of(settings, resolved.spec))
         self._made_of = remote_depends_on(settings, resolved.spec)
         self._remote = make_remote(settings, resolved, reactor, self._workers, self._bandwidth)
         sinks: list[IEventSink] = [LogSink(access=log.level >= Level.INFO), self._stats]
@@ -140,6 +142,7 @@ class ResticdService(Service):
     async def _reload(self) -> None:
         settings = await self._workers.run(self._reread)
         resolved = await self._workers.run(resolve_remote, settings)
+        self._logging.scrubber.hide(*secrets_of(settings, resolved.spec))
         made_of = remote_depends_on(settings, resolved.spec)
         remote, old = self._remote, self._remote
         if made_of != self._made_of:

@@ -103,5 +103,10 @@ def _mask_values(text: str) -> str:
     return "".join([*parts, text[done:]])
 
 
+def names_secret(name: str) -> bool:
+    """Whether the value of an option, variable or parameter of this name is a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def _is_secret(name: str, before: str) -> bool:
-    return _SECRET_NAME.search(name) is not None or (before in ("?", "&") and name.lower() in _SHORT_NAMES)
+    return names_secret(name) or (before in ("?", "&") and name.lower() in _SHORT_NAMES)

@@ -192,6 +192,12 @@ class Registry:
         self._drivers = {name: driver for driver in drivers for name in (driver.type, *driver.aliases)}
         self._bridge = bridge
 
+    @property
+    def drivers(self) -> tuple[Driver, ...]:
+        """All of them, the bridge last."""
+        own = dict.fromkeys(self._drivers.values())
+        return (*own, self._bridge) if self._bridge is not None else tuple(own)
+
     def driver(self, type: str, source: str) -> Driver:
         """The driver for ``type``. Raises ``ConfigurationError`` that names ``source`` where there is none."""
         driver = self._drivers.get(type, self._bridge)
