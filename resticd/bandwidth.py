@@ -126,6 +126,7 @@ class BandwidthLimiter:
         self._wall = wall
         self._suspended = False
         self._rate: int | None = None
+        self._looked = False
         self._turn = LARGEST_TURN
         self._credit = 0.0
         self._refilled = clock.seconds()
@@ -238,6 +239,7 @@ class BandwidthLimiter:
         moment = self._wall()
         self._look_at = now + 60 - moment.second - moment.microsecond / 1e6 if self.timetable.changes else inf
         rate = None if self._suspended else self.timetable.at(moment)
+        begun, self._looked = self._looked, True
         if rate == self._rate:
             return
         self._rate = rate
@@ -246,7 +248,9 @@ class BandwidthLimiter:
         if rate is not None:
             self._turn = int(min(max(rate * TURN, SMALLEST_TURN), LARGEST_TURN))
         if self._name:
-            _log.info("bandwidth limit for {name}: {rate}", name=self._name, rate=format_rate(rate))
+            # What changes while serving is a notice, as in rclone.
+            log = _log.warn if begun else _log.info
+            log("bandwidth limit for {name}: {rate}", name=self._name, rate=format_rate(rate))
 
 
 class Bandwidth:

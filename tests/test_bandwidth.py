@@ -300,7 +300,7 @@ def test_a_switch_while_suspended() -> None:
 
 
 def test_changes_are_logged() -> None:
-    """The log says what is in force, when it changes."""
+    """The log says what is in force, and more loudly when that changes."""
     clock = Clock()
     tables = Timetable(((0, 512 * KIB), (1, None)))
     with capturedLogs() as events:
@@ -309,8 +309,8 @@ def test_changes_are_logged() -> None:
         assert bandwidth.up.take(1)
         clock.advance(1)
         assert bandwidth.up.take(1)
-    lines = [formatEvent(event) for event in events]
-    assert lines == ["bandwidth limit for uploads: 512 KiB/s", "bandwidth limit for uploads: off"]
+    lines = [f"{event['log_level'].name}: {formatEvent(event)}" for event in events]
+    assert lines == ["info: bandwidth limit for uploads: 512 KiB/s", "warn: bandwidth limit for uploads: off"]
 
 
 @pytest.mark.parametrize(

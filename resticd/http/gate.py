@@ -10,10 +10,11 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
+from resticd.auth.proxies import address_text
 from resticd.errors import NoSuchName, Unauthorized
 from resticd.events import LoginRefused
 from resticd.http.errors import answer_error
-from resticd.interfaces import Introduction
+from resticd.interfaces import Caller, Introduction
 from resticd.repository.names import parse
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class _GateResource(Resource):
     def render(self, request: StreamingRequest) -> int:
         """See ``IResource``."""
         gate = self._gate
+        # For the access line of whatever is answered without anybody being believed.
+        request.caller = Caller(address=address_text(request.client))
         if gate.allow_origin is not None:
             _allow_origin(request, gate.allow_origin)
             if request.method == b"OPTIONS":
@@ -72,6 +75,7 @@ class _GateResource(Resource):
         try:
             request.caller = await gate.authenticator.authenticate(introduce(gate, request))
         except Unauthorized as refusal:
+            request.caller = Caller(address=refusal.address)
             request.site.sink.emit(LoginRefused(refusal.address, refusal.user, str(refusal)))
             if gate.authenticator.challenge is not None:
                 request.setHeader(b"www-authenticate", gate.authenticator.challenge.encode())
