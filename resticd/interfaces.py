@@ -49,6 +49,16 @@ class Stat:
     modified: float | None = None
 
 
+class Piece(NamedTuple):
+    """A part of an object, in memory."""
+
+    #: of the whole object, in bytes
+    size: int
+    #: where in the object the first byte lies
+    offset: int
+    data: bytes | bytearray
+
+
 @frozen
 class Usage:
     """Room on a remote, in bytes; None where the remote does not say."""
@@ -166,6 +176,19 @@ class IRemote(Interface):
         """Room on the remote, or ``Unsupported``."""
 
 
+class IPromptRemote(IRemote):
+    """A remote that can tell some things at once, without a Deferred, because they are in memory.
+
+    Neither method may wait, and both may always return None: that says nothing but to ask the other way.
+    """
+
+    def prompt_stat(key: str) -> Stat | None:
+        """As ``stat``."""
+
+    def prompt_read(key: str, span: Span | None, most: int) -> Piece | None:
+        """As ``open`` and ``deliver``, of not more than ``most`` bytes."""
+
+
 @frozen
 class Caller:
     """Who asks: decided by ``auth`` and ``listeners``, judged by ``repository.policy``, written down by ``observe``."""
@@ -212,6 +235,15 @@ class IAuthenticator(Interface):
         """Fires with who it is, or fails with ``Unauthorized``. Slow checks run in a worker. Can be cancelled.
 
         Fails with ``TooManyLogins`` where too many attempts wait.
+        """
+
+    def recall(introduction: Introduction) -> Caller | None:
+        """Who it is, where that can be told at once; None says nothing but to ask ``authenticate``."""
+
+    def era() -> object | None:
+        """An object that is the same one as long as what ``recall`` said of a connection still holds for it.
+
+        None where nothing can be said at once, since, say, the password file was changed a moment ago.
         """
 
 

@@ -117,6 +117,21 @@ class BasicLogin:
             raise Unauthorized("wrong user or password", presentable(credentials.user), address)
         return credentials.user
 
+    def recall(self, introduction: Introduction, address: str) -> str | None:
+        """See ``ILogin``. A password that was right from the same network before."""
+        try:
+            credentials = parse_authorization(introduction.authorization or "")
+        except Malformed:
+            return None
+        stored = None if self._accounts.era() is None else self._accounts.stored(credentials.user)
+        if stored is None or not self._verified.holds(network_of(address), credentials, stored):
+            return None
+        return credentials.user
+
+    def era(self) -> object | None:
+        """See ``ILogin``."""
+        return self._accounts.era()
+
     async def _knows(self, credentials: Credentials, network: str) -> bool:
         await self._accounts.refresh()
         stored = self._accounts.stored(credentials.user)

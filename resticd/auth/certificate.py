@@ -32,3 +32,12 @@ class CertificateLogin:
         if not is_user(name):
             return fail(Unauthorized("a certificate without a usable common name", presentable(name), address))
         return succeed(name)
+
+    def recall(self, introduction: Introduction, address: str) -> str | None:
+        """See ``ILogin``."""
+        name = introduction.common_name
+        return name if name is not None and is_user(name) else None
+
+    def era(self) -> object:
+        """See ``ILogin``."""
+        return self

@@ -48,12 +48,32 @@ class Authenticator:
         return Deferred.fromCoroutine(self._authenticate(introduction))
 
     async def _authenticate(self, introduction: Introduction) -> Caller:
-        peer = introduction.peer
-        forwarded = self._proxies.forwarded_address(peer, introduction.forwarded_for, introduction.forwarded)
-        address = address_text(peer) if forwarded is None else forwarded
-        if isinstance(peer, UNIXAddress) and not isinstance(self._login, HeaderLogin):
+        address = self._address(introduction)
+        if self._is_free(introduction):
             return Caller(address=address)
         return Caller(await self._login.identify(introduction, address), address)
+
+    def recall(self, introduction: Introduction) -> Caller | None:
+        """See ``IAuthenticator``."""
+        address = self._address(introduction)
+        if self._is_free(introduction):
+            return Caller(address=address)
+        user = self._login.recall(introduction, address)
+        return None if user is None else Caller(user, address)
+
+    def era(self) -> object | None:
+        """See ``IAuthenticator``."""
+        return self._login.era()
+
+    def _address(self, introduction: Introduction) -> str:
+        peer = introduction.peer
+        forwarded = self._proxies.forwarded_address(peer, introduction.forwarded_for, introduction.forwarded)
+        return address_text(peer) if forwarded is None else forwarded
+
+    def _is_free(self, introduction: Introduction) -> bool:
+        if isinstance(self._login, NoLogin):
+            return True
+        return isinstance(introduction.peer, UNIXAddress) and not isinstance(self._login, HeaderLogin)
 
 
 @implementer(ILogin)
@@ -65,6 +85,14 @@ class NoLogin:
     def identify(self, introduction: Introduction, address: str) -> Deferred[str | None]:
         """See ``ILogin``."""
         return succeed(None)
+
+    def recall(self, introduction: Introduction, address: str) -> str | None:
+        """See ``ILogin``."""
+        return None
+
+    def era(self) -> object:
+        """See ``ILogin``."""
+        return self
 
 
 def make_authenticator(

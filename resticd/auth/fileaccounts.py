@@ -55,6 +55,10 @@ class FileAccounts:
         finally:
             self._reading.release()
 
+    def era(self) -> object | None:
+        """See ``IAccounts``."""
+        return None if self._file.stale() else self._file.contents
+
     def stored(self, user: str) -> str | None:
         """See ``IAccounts``."""
         return self._file.contents.hashes.get(user)

@@ -43,6 +43,15 @@ class HeaderLogin:
             return fail(Unauthorized("the proxy names no user, or none that is allowed", presentable(user), address))
         return succeed(user)
 
+    def recall(self, introduction: Introduction, address: str) -> str | None:
+        """See ``ILogin``."""
+        user = (introduction.header_user or "").strip()
+        return user if _is_header_user(user) and self._proxies.trusts(introduction.peer) else None
+
+    def era(self) -> object:
+        """See ``ILogin``."""
+        return self
+
 
 def _is_header_user(user: str) -> bool:
     """The rule of rclone (``validUsernameRegexp`` in ``lib/http/middleware.go``): letters, digits, ``@._-``."""

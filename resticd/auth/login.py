@@ -26,12 +26,21 @@ class ILogin(Interface):
         :param address: the client's address, the forwarded one behind a trusted proxy.
         """
 
+    def recall(introduction: Introduction, address: str) -> str | None:
+        """The user, where that can be told at once; None where it cannot, or where nobody is asked."""
+
+    def era() -> object | None:
+        """See ``IAuthenticator``."""
+
 
 class IAccounts(Interface):
     """Users and their passwords."""
 
     def refresh() -> Deferred[None]:
         """Fires when what is known is what was stored at the time of the call, or later. Never fails."""
+
+    def era() -> object | None:
+        """An object that is the same one as long as all that is stored is as it was; None where ``refresh`` is due."""
 
     def stored(user: str) -> str | None:
         """What is stored instead of the user's password; changes whenever that does. None for nobody."""

@@ -43,6 +43,10 @@ class SingleAccount:
         """See ``IAccounts``."""
         return succeed(None)
 
+    def era(self) -> object:
+        """See ``IAccounts``."""
+        return self._password
+
     def stored(self, user: str) -> str | None:
         """See ``IAccounts``."""
         return self._password if hmac.compare_digest(self._digest(user), self._user) else None

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from resticd.errors import StorageError
-from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
+from resticd.interfaces import Capabilities, Entry, IBody, IPromptRemote, IUpload, Piece, Stat, Usage
 from resticd.remotes.local_body import LocalBody
 from resticd.remotes.local_errors import our_errors
 from resticd.remotes.local_place import Place
+from resticd.remotes.local_prompt import PromptReader
+from resticd.remotes.local_small import SMALL, SmallUpload
 from resticd.remotes.local_tree import Way, leftovers, read_directory, remove_empty_directories, remove_leftover
 from resticd.remotes.local_upload import LocalUpload, RunningUploads, TemporaryFile
 
@@ -27,25 +30,32 @@ if TYPE_CHECKING:
 #: Entries on a page of a list.
 PAGE = 1000
 
+#: What is done for speed alone, by the name under which a remote can do without it.
+TECHNIQUES = ("small-uploads", "prompt-reads")
+
 _MISSING = "there is no such file"
 
 
-@implementer(IRemote)
+@implementer(IPromptRemote)
 class LocalRemote:
     """See ``IRemote``. Every call to the disk runs in a worker.
 
     :param root: the directory; it is made at ``start``. When it disappears later, say because the disk under it is
         unmounted, everything fails: a missing root is not an empty one.
+    :param without: the techniques to do without, for comparison; of ``TECHNIQUES``.
     """
 
     capabilities = Capabilities(conditional_create=True, verifies_hash=True, reports_usage=True)
     _log = Logger(namespace="resticd.remotes.local")
 
-    def __init__(self, root: Path, workers: Workers) -> None:
+    def __init__(self, root: Path, workers: Workers, without: Collection[str] = ()) -> None:
+        self._small = -1 if "small-uploads" in without else SMALL
         self._place = Place(root)
         self._root = self._place.root
         self._workers = workers
         self._uploads = RunningUploads()
+        self._prompt = PromptReader(self._root)
+        self._promptly = "prompt-reads" not in without
         self._stopped = False
         self._sweep: Deferred[None] | None = None
 
@@ -56,7 +66,11 @@ class LocalRemote:
             self._sweep = self._workers.run(self._remove_leftovers)
             self._sweep.addErrback(lambda failure: self._log.failure("looking for leftovers failed", failure))
 
-        return self._workers.run(self._place.prepare).addCallback(started)
+        return self._workers.run(self._prepare).addCallback(started)
+
+    def _prepare(self) -> None:
+        self._place.prepare()
+        self._prompt.look_at_root()
 
     def _remove_leftovers(self) -> None:
         removed = sum(remove_leftover(path) for path in leftovers(self._root, lambda: self._stopped))
@@ -90,6 +104,14 @@ class LocalRemote:
                 raise
         return _stat_of_file(key, about)
 
+    def prompt_stat(self, key: str) -> Stat | None:
+        """See ``IPromptRemote``."""
+        return self._prompt.stat(key) if self._promptly else None
+
+    def prompt_read(self, key: str, span: Span | None, most: int) -> Piece | None:
+        """See ``IPromptRemote``."""
+        return self._prompt.read(key, span, most) if self._promptly else None
+
     async def list(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
         """See ``IRemote``. One directory and the names of those that wait are in memory at a time."""
         await self._workers.run(self._place.check)
@@ -116,26 +138,21 @@ class LocalRemote:
         try:
             with our_errors(f"opening {key}"):
                 about = os.fstat(fd)
+            quick = self._prompt.learn(fd, about.st_dev)
             size = _stat_of_file(key, about).size
             offset, length = (0, size) if span is None else span.resolve(size)
         except BaseException:
             os.close(fd)
             raise
-        # Network file systems and FUSE have no block device (major 0), and on them close(2) talks to a server.
-        return LocalBody(self._workers, fd, size, offset, length, quick=os.major(about.st_dev) != 0)
+        # On network file systems and FUSE close(2) talks to a server.
+        return LocalBody(self._workers, fd, size, offset, length, quick=quick)
 
     def begin(self, key: str, size: int | None, sha256: str | None, overwrite: bool = False) -> Deferred[IUpload]:
         """See ``IRemote``."""
-        opened = self._workers.run_releasing(
-            TemporaryFile.abort,
-            TemporaryFile,
-            self._place,
-            self._uploads,
-            key,
-            size,
-            sha256,
-            overwrite=overwrite,
-        )
+        make = partial(TemporaryFile, self._place, self._uploads, key, size, sha256, overwrite=overwrite)
+        if size is not None and size <= self._small:
+            return succeed(cast(IUpload, SmallUpload(self._workers, size, make)))
+        opened = self._workers.run_releasing(TemporaryFile.abort, make)
         return opened.addCallback(lambda file: cast(IUpload, LocalUpload(self._workers, file)))
 
     def delete(self, key: str) -> Deferred[None]:

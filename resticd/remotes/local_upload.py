@@ -13,7 +13,7 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from resticd.errors import Corrupt, StorageError
@@ -237,6 +237,7 @@ class LocalUpload:
         self._workers = workers
         self._file = file
         self._writer = ThreadedWriter(workers, file.write)
+        self._over = False
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``."""
@@ -263,6 +264,7 @@ class LocalUpload:
         result: Deferred[Stat] = Deferred(cancel)
 
         def finish(outcome: Stat | Failure) -> None:
+            self._over = True
             if not result.called:  # it was cancelled otherwise
                 result.callback(outcome)  # a Failure goes down the errback side
 
@@ -271,5 +273,7 @@ class LocalUpload:
 
     def abort(self) -> Deferred[None]:
         """See ``IUpload``."""
+        if self._over:  # there is no file any more, or it is stored
+            return succeed(None)
         self._file.give_up()
         return self._writer.discard().addCallback(lambda _: self._workers.run(self._file.abort))

@@ -8,6 +8,7 @@ storage key is the value that ``parse`` returns; nothing behind it sees the path
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
@@ -25,6 +26,8 @@ MAX_REPOSITORY = 800
 
 _RESERVED = frozenset((*TYPES, CONFIG))
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
+#: What nearly all requests are for: a blob in a repository whose path is remembered.
+_COMMON = re.compile(rf"((?:/[\x21-\x7e]+)?)/({'|'.join(TYPES)})/([0-9a-f]{{64}})\Z")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
@@ -77,6 +80,22 @@ def parse(path: str) -> Target:
     attack (empty or dot segments, encoded slashes, backslashes, control characters, bytes that are not UTF-8, too long)
     and ``NoSuchName`` for a harmless path on which no file of restic can lie.
     """
+    common = _COMMON.match(path)
+    if common is not None:
+        repository = _repository(common[1])
+        if repository is not None:
+            return Blob(repository, common[2], common[3])
+    return _parse(path)
+
+
+@lru_cache(maxsize=1024)
+def _repository(path: str) -> Repository | None:
+    """The repository at ``path``, None where that names something else."""
+    target = _parse(f"{path}/")
+    return target if isinstance(target, Repository) else None
+
+
+def _parse(path: str) -> Target:
     if not path.startswith("/") or not path.isascii():
         raise InvalidName("a path begins with a slash and is percent-encoded ASCII")
     segments = [_decode(segment) for segment in path[1:].split("/")]

@@ -6,7 +6,7 @@ import builtins
 import hashlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from attrs import define, evolve
 
@@ -21,12 +21,13 @@ from resticd.errors import (
     Unsupported,
 )
 from resticd.events import Change
+from resticd.interfaces import IPromptRemote
 from resticd.repository.layout import blob_key, blob_name, directory_prefix, repository_prefix
 from resticd.repository.names import TYPES, Blob, Directory, Repository
 from resticd.streams import ThreadedWriter
 
 if TYPE_CHECKING:
-    from resticd.interfaces import Caller, IBody, IEventSink, IRemote, IUpload, Stat
+    from resticd.interfaces import Caller, IBody, IEventSink, IRemote, IUpload, Piece, Stat
     from resticd.repository.policy import Policy
     from resticd.streams import Span
     from resticd.workers import Workers
@@ -53,6 +54,7 @@ class Repositories:
 
     def __init__(self, remote: IRemote, policy: Policy, workers: Workers, sink: IEventSink) -> None:
         self._remote = remote
+        self._prompt = cast(IPromptRemote, remote) if IPromptRemote.providedBy(remote) else None
         self._policy = policy
         self._workers = workers
         self._sink = sink
@@ -90,6 +92,20 @@ class Repositories:
         """A file, or the part of it that ``span`` names."""
         self._policy.check_read(caller, blob.repository)
         return await self._remote.open(blob_key(blob), span)
+
+    def prompt_stat(self, caller: Caller, blob: Blob) -> Stat | None:
+        """As ``stat``, where it is known at once; None says nothing. Raises ``Forbidden``."""
+        if self._prompt is None:
+            return None
+        self._policy.check_read(caller, blob.repository)
+        return self._prompt.prompt_stat(blob_key(blob))
+
+    def prompt_read(self, caller: Caller, blob: Blob, span: Span | None, most: int) -> Piece | None:
+        """As ``open``, for not more than ``most`` bytes that are in memory; None says nothing. Raises ``Forbidden``."""
+        if self._prompt is None:
+            return None
+        self._policy.check_read(caller, blob.repository)
+        return self._prompt.prompt_read(blob_key(blob), span, most)
 
     async def list(self, caller: Caller, directory: Directory) -> AsyncGenerator[builtins.list[Listed], None]:
         """All files of a type, as pages without empty ones; what is not restic's is left out.

@@ -20,6 +20,7 @@ from resticd.repository.names import (
     Directory,
     Repository,
     Target,
+    _parse,
     parse,
 )
 
@@ -57,6 +58,20 @@ TAKEN = [
 def test_paths_that_are_taken(path: str, target: Target) -> None:
     """A well-formed path is the value that it names."""
     assert parse(path) == target
+
+
+@pytest.mark.parametrize("path", [path for path, _ in TAKEN if not path.endswith("/")] + ["", "/a", "/a/b", "/x%20y"])
+def test_blobs_take_a_short_cut(path: str) -> None:
+    """What is remembered of a repository's path is what the grammar says of it."""
+    for _ in range(2):
+        path_of_blob = f"{path}/data/{NAME}"
+        try:
+            expected = _parse(path_of_blob)
+        except (InvalidName, NoSuchName) as error:
+            with pytest.raises(type(error)):
+                parse(path_of_blob)
+        else:
+            assert parse(path_of_blob) == expected
 
 
 INVALID = [

@@ -28,10 +28,16 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+@pytest.fixture
+def without() -> tuple[str, ...]:
+    """The techniques that ``local`` does without."""
+    return ()
+
+
 @pytest_twisted.async_yield_fixture
-async def local(store: Path, workers: Workers) -> AsyncGenerator[LocalRemote, None]:
+async def local(store: Path, workers: Workers, without: tuple[str, ...]) -> AsyncGenerator[LocalRemote, None]:
     """A started remote."""
-    made = LocalRemote(store, workers)
+    made = LocalRemote(store, workers, without)
     await made.start()
     yield made
     await made.stop()

@@ -192,7 +192,7 @@ async def test_unreadable_is_not_missing(local: LocalRemote, monkeypatch, code: 
     await fails(
         local.open("keys/a"),
         local.stat("keys/a"),
-        local.begin("keys/b", 1, None),
+        local.begin("keys/b", None, None),
         local.delete("keys/a"),
         local.make("b/"),
         local.tidy("keys/"),
@@ -268,7 +268,7 @@ def everything_but_list(remote: LocalRemote) -> list[Deferred]:
     return [
         remote.open("missing"),
         remote.stat("missing"),
-        remote.begin("a/b", 1, None),
+        remote.begin("a/b", None, None),
         remote.delete("missing"),
         remote.make("b/"),
         remote.tidy("b/"),
@@ -292,7 +292,7 @@ async def test_links_that_lead_nowhere(local: LocalRemote, store: Path, tmp_path
     await fails(
         local.open("data/00/x"),
         local.stat("data/00/x"),
-        local.begin("data/00/x", 1, None),
+        local.begin("data/00/x", None, None),
         local.delete("data/00/x"),
     )
     await list_fails(local)

@@ -123,7 +123,7 @@ async def test_a_killed_writer_leaves_config_whole(store: Path, workers: Workers
 @pytest_twisted.ensureDeferred
 async def test_uploads_of_this_process_are_left_alone(local: LocalRemote, store: Path, workers: Workers) -> None:
     """A second remote over the same directory does not sweep the first one's upload away."""
-    upload = await local.begin("a/b", 1, None)
+    upload = await local.begin("a/b", None, None)
     other = LocalRemote(store, workers)
     await other.start()
     await other.tidy("")
@@ -193,7 +193,7 @@ async def test_the_sweep_delays_nothing(store: Path, workers: Workers, monkeypat
         ended: list[None] = []
         stopped = remote.stop().addCallback(ended.append)
         with pytest.raises(StorageError):
-            await remote.begin("b", 1, None)
+            await remote.begin("b", None, None)
         assert not ended
     finally:
         goes_on.set()
@@ -205,7 +205,7 @@ async def test_the_sweep_delays_nothing(store: Path, workers: Workers, monkeypat
 async def test_tidy_removes_leftovers(local: LocalRemote, store: Path) -> None:
     """Directories that hold nothing but what dead writers left go; those with a living upload stay."""
     leave(store, "r/data/00/x")
-    upload = await local.begin("r/data/01/x", 1, None)
+    upload = await local.begin("r/data/01/x", None, None)
     await local.tidy("r/")
     assert not (store / "r/data/00").exists()
     upload.write(b"x")
@@ -251,7 +251,7 @@ async def test_a_sweeper_that_comes_between(local: LocalRemote, store: Path, mon
 @pytest_twisted.ensureDeferred
 async def test_an_upload_whose_temporary_file_is_gone(local: LocalRemote, store: Path) -> None:
     """Somebody removed it: the upload fails, and nothing is stored."""
-    upload = await local.begin("a", 1, None)
+    upload = await local.begin("a", None, None)
     (path,) = temporary(store)
     path.unlink()
     upload.write(b"x")

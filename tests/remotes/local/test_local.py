@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -15,11 +16,16 @@ from support.waiting import until
 from twisted.internet.defer import Deferred, gatherResults
 
 from resticd.errors import AlreadyExists, ConfigurationError, StorageError
-from resticd.interfaces import IBlockingSink, IFileBody
-from resticd.remotes.local import LocalRemote
+from resticd.interfaces import IBlockingSink, IFileBody, Piece
+from resticd.remotes import local_prompt
+from resticd.remotes.local import TECHNIQUES, LocalRemote
 from resticd.remotes.local_place import Place
 from resticd.remotes.local_upload import RunningUploads, TemporaryFile
+from resticd.streams import Span
 from resticd.workers import Workers
+
+#: linux/magic.h
+NFS, EXT4 = 0x6969, 0xEF53
 
 
 class TestLocal(Conformance):
@@ -45,10 +51,18 @@ class TestLocal(Conformance):
             path.write_bytes(b"x")
 
 
+class TestLocalPlain(TestLocal):
+    """The suite without what is done for speed alone, which many of its tests would not come past."""
+
+    @pytest.fixture
+    def without(self) -> tuple[str, ...]:
+        return TECHNIQUES
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_ways_around_the_reactor(local: LocalRemote) -> None:
     """They are offered, and the suite has tried them."""
-    upload = await local.begin("a", 0, None)
+    upload = await local.begin("a", None, None)
     assert IBlockingSink.providedBy(upload)
     await upload.commit()
     body = await local.open("a")
@@ -68,9 +82,13 @@ async def test_permissions(local: LocalRemote, store: Path) -> None:
 
 @pytest.mark.parametrize("network", [False, True])
 @pytest_twisted.ensureDeferred
-async def test_the_reactor_never_waits_for_the_disk(local: LocalRemote, monkeypatch, network: bool) -> None:
+async def test_the_reactor_never_waits_for_the_disk(
+    store: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch, network: bool
+) -> None:
     """Every system call for files runs in a worker, but for one: close(2) of a file that was read from a local disk."""
-    monkeypatch.setattr(os, "major", lambda _: 0 if network else 8)
+    monkeypatch.setattr(local_prompt, "_file_system", lambda _: NFS if network else EXT4)
+    local = LocalRemote(store, workers)
+    await local.start()
     here = threading.get_ident()
     calls: list[str] = []
     for name in (
@@ -97,10 +115,59 @@ async def test_the_reactor_never_waits_for_the_disk(local: LocalRemote, monkeypa
     await local.make("c/")
     await local.tidy("")
     await local.usage()
-    late = await local.begin("x", 1, None)
+    late = await local.begin("x", None, None)
     late.write(b"x")
     await late.abort()
+    await local.stop()
     assert set(calls) == (set() if network else {"close"})
+
+
+@pytest_twisted.ensureDeferred
+async def test_prompt_answers(local: LocalRemote, store: Path) -> None:
+    """What lies in memory is told at once, and as the other way would tell it."""
+    data = os.urandom(CHUNK)
+    await put(local, "data/aa/x", data)
+    assert local.prompt_stat("data/aa/x") == await local.stat("data/aa/x")
+    assert local.prompt_read("data/aa/x", None, CHUNK) == Piece(CHUNK, 0, data)
+    assert local.prompt_read("data/aa/x", Span(10, 19), CHUNK) == Piece(CHUNK, 10, data[10:20])
+    assert local.prompt_read("data/aa/x", Span(None, 5), CHUNK) == Piece(CHUNK, CHUNK - 5, data[-5:])
+    (store / "empty").touch()
+    assert local.prompt_read("empty", None, CHUNK) == Piece(0, 0, b"")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_told_promptly(local: LocalRemote, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing, no file, too long, out of range, unreadable, cold or cut short is left to a worker."""
+    await put(local, "a/x", b"0123456789")
+    os.mkfifo(store / "pipe")
+    for key in ("missing", "missing/x", "a", "pipe", "a/x/y"):
+        assert local.prompt_stat(key) is None
+        assert local.prompt_read(key, None, CHUNK) is None
+    assert local.prompt_read("a/x", None, 9) is None
+    assert local.prompt_read("a/x", Span(10, None), CHUNK) is None
+
+    def cold(*_: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "not in memory")
+
+    for behaviour in (cold, lambda *_: 5):
+        monkeypatch.setattr(os, "preadv", behaviour)
+        assert local.prompt_read("a/x", None, CHUNK) is None
+    assert not open_files(store)
+
+
+@pytest_twisted.ensureDeferred
+async def test_network_file_systems_are_not_asked_promptly(
+    store: Path, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may wait for a server wherever they like."""
+    monkeypatch.setattr(local_prompt, "_file_system", lambda _: NFS)
+    local = LocalRemote(store, workers)
+    await local.start()
+    await put(local, "x", b"x")
+    await get(local, "x")
+    assert local.prompt_stat("x") is None
+    assert local.prompt_read("x", None, CHUNK) is None
+    await local.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -184,9 +251,9 @@ async def test_stop_throws_running_uploads_away(store: Path, workers: Workers) -
     remote = LocalRemote(store, workers)
     await remote.start()
     await put(remote, "stored", b"x")
-    running = await remote.begin("a/b", 10, None)
+    running = await remote.begin("a/b", None, None)
     running.write(b"x")
-    beginning = remote.begin("c/d", 10, None)
+    beginning = remote.begin("c/d", None, None)
     await remote.stop()
     assert not temporary(store)
     with pytest.raises(StorageError):
@@ -199,7 +266,7 @@ async def test_stop_throws_running_uploads_away(store: Path, workers: Workers) -
         with pytest.raises(StorageError):
             await upload.commit()
     with pytest.raises(StorageError):
-        await remote.begin("e", 10, None)
+        await remote.begin("e", None, None)
     assert not temporary(store)
     assert [path.name for path in store.rglob("*") if path.is_file()] == ["stored"]
 
