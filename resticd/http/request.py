@@ -165,7 +165,7 @@ class StreamingRequest(server.Request):
             self.processingFailed(Failure())
 
     def getRequestHostname(self) -> bytes:
-        """A constant: Klein refuses what is no host name, and restic's for a unix socket is its whole path in base64."""
+        """A constant: Klein refuses what is no host name, and restic's for a unix socket is its path in base64."""
         return b"resticd"
 
     @property
