@@ -13,10 +13,10 @@ from zope.interface import implementer
 
 from resticd.errors import ConfigurationError, NotFound, ResticdError, Unsupported
 from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
+from resticd.remotes.claims import Claims
 from resticd.remotes.s3_api import S3Api
 from resticd.remotes.s3_body import open_object
 from resticd.remotes.s3_bucket import make_bucket
-from resticd.remotes.s3_claims import Claims
 from resticd.remotes.s3_credentials import Credentials
 from resticd.remotes.s3_listing import Listing
 from resticd.remotes.s3_manners import AskedOnce, Manners
