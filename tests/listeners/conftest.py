@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from listeners.certificates import Authority
 from listeners.exchange import mirror_site
+from support.certificates import Authority
 from twisted.internet import reactor
 from twisted.logger import formatEvent, globalLogPublisher
 

@@ -6,13 +6,11 @@ import http.client
 import json
 import socket
 import ssl
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
 from cryptography import x509
-from listeners.certificates import Pair
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -52,16 +50,6 @@ class Answer:
     alpn: str | None = None
     version: str | None = None
     resumed: bool | None = None
-
-
-def client_context(authority: Path, pair: Pair | None = None, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-    """A client's TLS that trusts ``authority`` and shows the certificate of ``pair``."""
-    context = ssl.create_default_context(cafile=str(authority))
-    if pair is not None:
-        context.load_cert_chain(pair.cert, pair.key)
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    return context
 
 
 class Client:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 import pytest_twisted
-from listeners.exchange import client_context
+from support.certificates import client_context
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory

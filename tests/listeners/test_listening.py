@@ -7,7 +7,8 @@ import socket
 
 import pytest
 import pytest_twisted
-from listeners.exchange import Client, ask, client_context
+from listeners.exchange import Client, ask
+from support.certificates import client_context
 from support.ports import free_port
 from twisted.internet.threads import deferToThread
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from listeners.exchange import ask, client_context, fetch
+from listeners.exchange import ask, fetch
+from support.certificates import client_context
 from support.ports import free_port
 
 from resticd.errors import ConfigurationError

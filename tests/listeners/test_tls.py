@@ -9,8 +9,8 @@ import threading
 import pytest
 import pytest_twisted
 from cryptography.hazmat.primitives import serialization
-from listeners.certificates import Authority
-from listeners.exchange import Client, ask, client_context
+from listeners.exchange import Client, ask
+from support.certificates import Authority, client_context
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject

@@ -153,9 +153,8 @@ async def test_plain_request_through_a_proxy(peer: Any) -> None:
 async def test_tunnel_through_a_proxy(peer: Any, tmp_path: Any, proxy_tls: bool) -> None:
     """An https URL is reached through CONNECT, and the certificate is the target's; the proxy may want TLS itself."""
     authority = Authority(tmp_path)
-    target = peer(
-        always(lambda connection, got: connection.answer(200, got.body)), context=authority.server("storage.test")
-    )
+    secure = authority.server(hosts=("storage.test",)).context
+    target = peer(always(lambda connection, got: connection.answer(200, got.body)), context=secure)
     asked = []
 
     async def script(connection: Connection) -> None:
@@ -163,8 +162,8 @@ async def test_tunnel_through_a_proxy(peer: Any, tmp_path: Any, proxy_tls: bool)
         asked.append((request.method, request.target, request.headers["proxy-authorization"]))
         await tunnel(connection, target.port)
 
-    proxy = peer(script, **({"context": authority.server("localhost")} if proxy_tls else {}))
-    through = client(proxy, ca_cert=(authority.path,))
+    proxy = peer(script, **({"context": authority.server().context} if proxy_tls else {}))
+    through = client(proxy, ca_cert=(authority.file,))
     for _ in range(2):
         response = await through.send(Request("PUT", "https://storage.test/a", body=BytesBody(b"x" * 100_000)))
         assert await response.read() == b"x" * 100_000

@@ -46,33 +46,33 @@ async def fetch(url: str, **settings: Any) -> int:
 @pytest_twisted.ensureDeferred
 async def test_own_authority(authority: Authority, serve: Any) -> None:
     """A certificate of an authority from --ca-cert is trusted, for an address too."""
-    server = serve(authority.server("127.0.0.1"))
-    assert await fetch(server.url, ca_cert=(authority.path,)) == 300_000
+    server = serve(authority.server(hosts=("127.0.0.1",)).context)
+    assert await fetch(server.url, ca_cert=(authority.file,)) == 300_000
 
 
 @pytest_twisted.ensureDeferred
 async def test_unknown_authority(authority: Authority, serve: Any, tmp_path: Path) -> None:
     """A certificate of somebody else is refused, whatever is trusted instead."""
-    server = serve(authority.server("127.0.0.1"))
+    server = serve(authority.server(hosts=("127.0.0.1",)).context)
     with pytest.raises(Refused, match=r"no TLS connection to 127\.0\.0\.1: .*certificate verify failed"):
         await fetch(server.url)
     (tmp_path / "other").mkdir()
     with pytest.raises(Refused):
-        await fetch(server.url, ca_cert=(Authority(tmp_path / "other").path,))
+        await fetch(server.url, ca_cert=(Authority(tmp_path, "other").file,))
 
 
 @pytest_twisted.ensureDeferred
 async def test_another_name(authority: Authority, serve: Any) -> None:
     """A certificate for another name is refused."""
-    server = serve(authority.server("storage.test"))
+    server = serve(authority.server(hosts=("storage.test",)).context)
     with pytest.raises(Refused, match=r"127\.0\.0\.1"):
-        await fetch(server.url, ca_cert=(authority.path,))
+        await fetch(server.url, ca_cert=(authority.file,))
 
 
 @pytest_twisted.ensureDeferred
 async def test_nothing_is_checked(authority: Authority, serve: Any) -> None:
     """With --no-check-certificate everything is accepted."""
-    server = serve(authority.server("storage.test"))
+    server = serve(authority.server(hosts=("storage.test",)).context)
     assert await fetch(server.url, check_certificate=False) == 300_000
 
 
@@ -92,7 +92,7 @@ async def test_plain_server() -> None:
 
 def test_files_of_authorities(tmp_path: Path, authority: Authority) -> None:
     """A file that is missing, or has no certificate, is named."""
-    (tmp_path / "two.pem").write_bytes(authority.path.read_bytes() * 2)
+    (tmp_path / "two.pem").write_bytes(authority.file.read_bytes() * 2)
     HttpClient(reactor, ClientSettings(ca_cert=(tmp_path / "two.pem",)))
     for content in (None, b"nothing", b"-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"):
         path = tmp_path / "bad.pem"

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from listeners.certificates import Authority
-from listeners.exchange import client_context
 from support.asking import ask, read_answer
+from support.certificates import Authority, client_context
 from support.daemons import Daemon, Server
 from support.ports import free_port
 from support.restic import Restic

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from listeners.certificates import Authority, Pair
-from listeners.exchange import client_context
 from support.asking import ask, blob, connect
+from support.certificates import Authority, Pair, client_context
 from support.daemons import Server
 from support.ports import free_port
 from support.restic import Restic
