@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
@@ -16,8 +16,17 @@ from resticd.interfaces import IBody
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
 
-    from resticd.transport.response import Response
     from resticd.transport.retries import Retries
+
+
+class Answer(Protocol):
+    """What brings the bytes: a ``Response``, or something around one."""
+
+    def deliver(self, consumer: IConsumer) -> Deferred[None]:
+        """See ``Response``."""
+
+    def discard(self) -> None:
+        """See ``Response``."""
 
 
 @implementer(IBody, IConsumer, IPushProducer)
@@ -30,9 +39,9 @@ class ResumingBody:
 
     def __init__(
         self,
-        response: Response,
+        response: Answer,
         extent: tuple[int, int, int],
-        resume: Callable[[int], Awaitable[Response]],
+        resume: Callable[[int], Awaitable[Answer]],
         retries: Retries,
     ) -> None:
         self.size, self.offset, self.length = extent

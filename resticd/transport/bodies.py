@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
-from twisted.web.iweb import IBodyProducer
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from resticd.streams import HIGH_WATER
@@ -88,7 +88,8 @@ class StreamedBody:
     """Exactly ``length`` bytes, one at least, that are written to it while they are sent. It cannot be sent twice.
 
     The last byte is held back until ``release``: a server stores nothing of a body that falls short, so nothing can
-    become visible before the sender has said that all is well.
+    become visible before the sender has said that all is well. With ``length`` None the body goes in chunks
+    (RFC 9112, section 7.1), and ``release`` says where it ends.
 
     The producer is paused while the connection is not there yet or the remote's buffers are full.
 
@@ -99,15 +100,16 @@ class StreamedBody:
     :ivar our_turn: called when it has taken something.
     """
 
-    def __init__(self, length: int) -> None:
-        if length < 1:
+    def __init__(self, length: int | None) -> None:
+        if length is not None and length < 1:
             raise ValueError("there is no last byte to hold back")
-        self.length = length
+        self.length: Any = UNKNOWN_LENGTH if length is None else length
         self.sent = False
         self.received = 0
         self.excess = False
         self.remote_turn: Callable[[], None] = _nothing
         self.our_turn: Callable[[], None] = _nothing
+        self._announced = length
         self._producer: IPushProducer | None = None
         self._producer_paused = False
         self._consumer: IConsumer | None = None
@@ -122,7 +124,7 @@ class StreamedBody:
     @property
     def complete(self) -> bool:
         """Whether exactly the announced bytes were written."""
-        return self.received == self.length and not self.excess
+        return self._announced in (None, self.received) and not self.excess
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``; push producers only."""
@@ -143,12 +145,12 @@ class StreamedBody:
         """See ``IConsumer``."""
         if self._stopped or self.excess or not data:
             return
-        if self.received + len(data) > self.length:
+        if self._announced is not None and self.received + len(data) > self._announced:
             self.excess = True
             self._stop_producer()
             return
         self.received += len(data)
-        if self.received == self.length:
+        if self.received == self._announced:
             data, self._last = data[:-1], data[-1:]
         self._buffer.append(data)
         self._buffered += len(data)

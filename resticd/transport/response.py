@@ -52,6 +52,10 @@ class Response:
         values = self._answer.headers.getRawHeaders(name)
         return values[0] if values else None
 
+    def headers(self, name: str) -> list[str]:
+        """All headers of that name."""
+        return list(self._answer.headers.getRawHeaders(name) or ())
+
     def read(self, limit: int = LONGEST_ANSWER) -> Deferred[bytes]:
         """Fires with the whole body. Fails with a ``StorageError`` where it ends early or is longer than ``limit``.
 
