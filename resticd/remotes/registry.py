@@ -60,6 +60,11 @@ class Option:
     secret: bool = False
     prefixed: bool = True
 
+    def flag(self, type: str) -> str:
+        """The name of the flag that sets it for remotes of this type."""
+        name = self.name.replace("_", "-")
+        return f"{type}-{name}" if self.prefixed else name
+
     def is_default(self, value: str) -> bool:
         """Whether ``value`` says the same as the default: ``False`` and ``0`` are ``false``, lists have no order."""
         return _normal(value) == _normal(self.default)
@@ -130,6 +135,26 @@ class RemoteSpec:
 
 
 @frozen
+class RcloneSettings:
+    """How rclone is run for the remotes that it serves; see ``resticd.remotes.bridge``.
+
+    :ivar program: a name to look for, or a path.
+    :ivar config: the path of the remotes file; empty where there is none.
+    :ivar password_command: prints the password of that file.
+    :ivar flags: rclone's own flags from the command line, by their names without dashes.
+    :ivar environ: the daemon's environment.
+    :ivar clean: takes secrets out of what rclone says.
+    """
+
+    program: str = "rclone"
+    config: str = ""
+    password_command: str = field(default="", repr=False)
+    flags: Mapping[str, str] = field(factory=dict, converter=_read_only, repr=False)
+    environ: Mapping[str, str] = field(factory=dict, converter=_read_only, repr=False)
+    clean: Callable[[str], str] = str
+
+
+@frozen
 class Loan:
     """What the service lends to every driver.
 
@@ -138,6 +163,7 @@ class Loan:
     :ivar checkers: how many parts of a list are read at once (``--checkers``).
     :ivar limiter: for drivers that count their own requests (``--tpslimit``); such a driver says so by
         ``counts_requests``.
+    :ivar without: the techniques to do without, for comparison (``--without``).
     """
 
     reactor: Any
@@ -146,6 +172,7 @@ class Loan:
     remotes_file: str | None = None
     checkers: int = 8
     limiter: Limiter | None = None
+    without: tuple[str, ...] = ()
 
 
 @frozen
