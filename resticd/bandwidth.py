@@ -7,10 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from math import inf
+from random import random
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 from twisted.logger import Logger
+
+from resticd.credit import CONTENDED, Credit
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,7 +27,7 @@ SMALLEST_TURN, LARGEST_TURN = 64, 256 * 1024
 SAVED = 0.03
 #: Amid transfers that wait again and again this many seconds' worth is: the reactor may be held up, and transfers that
 #: began together are stored together.
-LATE = 0.25
+LATE = CONTENDED
 #: The limiter looks after those who wait no more often than this, in seconds.
 TICK = 0.005
 
@@ -110,6 +113,8 @@ class BandwidthLimiter:
     :param clock: measures the rate.
     :param name: with a name, what is in force is logged when it changes.
     :param wall: the local time.
+    :param credit: what may pass now, where it is shared with the limiters of other processes: they keep to the limit
+        together then.
     """
 
     def __init__(
@@ -119,6 +124,7 @@ class BandwidthLimiter:
         *,
         name: str = "",
         wall: Callable[[], datetime] = datetime.now,
+        credit: Credit | None = None,
     ) -> None:
         self.timetable = timetable
         self._clock = clock
@@ -128,10 +134,10 @@ class BandwidthLimiter:
         self._rate: int | None = None
         self._looked = False
         self._turn = LARGEST_TURN
-        self._credit = 0.0
+        self._credit = Credit(clock.seconds) if credit is None else credit
+        #: how much there was when it was last looked at
+        self._available = 0.0
         self._refilled = clock.seconds()
-        #: when somebody waited last
-        self._contended = -inf
         self._look_at = -inf
         self._waiting: OrderedDict[Waiter, None] = OrderedDict()
         self._timer: IDelayedCall | None = None
@@ -159,10 +165,7 @@ class BandwidthLimiter:
         self._refill()
         if self._rate is None:
             return True
-        if self._waiting or self._credit < size:
-            return False
-        self._credit -= size
-        return True
+        return not self._waiting and self._credit.take(size)
 
     def wait(self, waiter: Waiter) -> None:
         """Grant ``waiter`` what it wants, in turns, until it wants nothing. The first grant may come before this
@@ -191,13 +194,16 @@ class BandwidthLimiter:
         try:
             while self._waiting:
                 waiter = next(iter(self._waiting))
-                share = waiter.wanted if self._rate is None else min(waiter.wanted, self._turn)
-                if self._rate is not None and self._credit < share:
+                rate = self._rate
+                share = waiter.wanted if rate is None else min(waiter.wanted, self._turn)
+                # Counted before, since a grant may end in a call of ``take``.
+                if rate is not None and not self._credit.take(share):
                     break
                 del self._waiting[waiter]
-                # Counted before, since a grant may end in a call of ``take``.
-                self._credit -= share
-                self._credit += share - waiter.grant(share)
+                unused = share - waiter.grant(share)
+                if rate is not None and unused:
+                    self._credit.put_back(unused)
+                self._available -= share
                 if waiter.wanted:
                     self._waiting[waiter] = None
         finally:
@@ -207,8 +213,9 @@ class BandwidthLimiter:
     def _schedule(self) -> None:
         if not self._waiting or self._timer is not None:
             return
-        missing = min(next(iter(self._waiting)).wanted, self._turn) - self._credit
+        missing = min(next(iter(self._waiting)).wanted, self._turn) - self._available
         delay = max(missing / self._rate, TICK) if self._rate else 0
+        delay *= 1 + self._credit.spread * random()  # noqa: S311 - not for secrets
         until_look = self._look_at - self._clock.seconds()
         self._timer = self._clock.callLater(max(min(delay, until_look), 0), self._tick)
 
@@ -225,11 +232,9 @@ class BandwidthLimiter:
         """Bring rate and credit up to date."""
         now = self._clock.seconds()
         elapsed, self._refilled = now - self._refilled, now
-        if self._waiting:
-            self._contended = now
         if self._rate is not None:
-            most = (LATE if now - self._contended <= LATE else SAVED) * self._rate
-            self._credit = min(self._credit + max(elapsed, 0) * self._rate, max(most, self._turn))
+            saved, late = max(SAVED * self._rate, self._turn), LATE * self._rate
+            self._available = self._credit.refill(self._rate, saved, late, bool(self._waiting))
         # The reactor's clock may be set back; its timers are late then, but the timetable need not be.
         if now >= self._look_at or elapsed < 0:
             self._look(now)
@@ -244,7 +249,8 @@ class BandwidthLimiter:
             return
         self._rate = rate
         self._turn = LARGEST_TURN
-        self._credit = 0.0
+        self._credit.clear()
+        self._available = 0.0
         if rate is not None:
             self._turn = int(min(max(rate * TURN, SMALLEST_TURN), LARGEST_TURN))
         if self._name:
@@ -259,13 +265,26 @@ class Bandwidth:
     :ivar up: limits uploads.
     :ivar down: limits downloads.
     :ivar limits: what is configured.
+    :ivar suspended: whether the limits are switched off.
+    :param up: and ``down``: what may pass now, where it is shared with other processes.
+    :param quiet: whether changes of what is in force stay out of the log.
     """
 
-    def __init__(self, clock: IReactorTime, limits: Limits, wall: Callable[[], datetime] = datetime.now) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limits: Limits,
+        wall: Callable[[], datetime] = datetime.now,
+        *,
+        up: Credit | None = None,
+        down: Credit | None = None,
+        quiet: bool = False,
+    ) -> None:
+        names = ("", "") if quiet else ("uploads", "downloads")
         self.limits = limits
-        self.up = BandwidthLimiter(clock, limits.up, name="uploads", wall=wall)
-        self.down = BandwidthLimiter(clock, limits.down, name="downloads", wall=wall)
-        self._suspended = False
+        self.up = BandwidthLimiter(clock, limits.up, name=names[0], wall=wall, credit=up)
+        self.down = BandwidthLimiter(clock, limits.down, name=names[1], wall=wall, credit=down)
+        self.suspended = False
 
     def set_limits(self, limits: Limits) -> None:
         """Limit by something else from now on, running transfers included. Suspended limits stay so."""
@@ -278,10 +297,14 @@ class Bandwidth:
 
         Where nothing is limited at this time it does nothing, as in rclone (``fs/accounting/accounting_unix.go``).
         """
-        if not self._suspended and self.up.rate is None and self.down.rate is None:
+        if not self.suspended and self.up.rate is None and self.down.rate is None:
             _log.info("no bandwidth limit to switch off at this time")
             return True
-        self._suspended = not self._suspended
-        self.up.suspend(self._suspended)
-        self.down.suspend(self._suspended)
-        return not self._suspended
+        self.suspend(not self.suspended)
+        return not self.suspended
+
+    def suspend(self, suspended: bool) -> None:
+        """Suspend the limits, or put them back in force."""
+        self.suspended = suspended
+        self.up.suspend(suspended)
+        self.down.suspend(suspended)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "resticd"
 
-FOUNDATION = {"interfaces", "errors", "streams", "workers", "events", "bandwidth", ""}
+FOUNDATION = {"interfaces", "errors", "streams", "workers", "events", "bandwidth", "credit", ""}
 
 #: For each room the rooms that it may import; the foundation and the room itself are always allowed. ``""`` is the
 #: package, which holds the version.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import random
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, succeed
+
+from resticd.credit import Credit
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -21,22 +24,22 @@ class TokenBucket:
     """Lets ``rate`` requests a second through, and ``burst`` at once after a quiet time; the others wait in order.
 
     :param clock: tells the time and wakes those who wait.
+    :param credit: how many may go now, where it is shared with other processes, which keep to the rate together then.
     """
 
-    def __init__(self, clock: IReactorTime, rate: float, burst: int = 1) -> None:
+    def __init__(self, clock: IReactorTime, rate: float, burst: int = 1, credit: Credit | None = None) -> None:
         self._clock = clock
         self._rate = rate
         self._burst = max(burst, 1)
-        self._tokens = float(self._burst)
-        self._counted = clock.seconds()
+        self._credit = Credit(clock.seconds) if credit is None else credit
+        self._tokens = 0.0
         self._waiting: list[Deferred[None]] = []
         self._scheduled = False
 
     def acquire(self) -> Deferred[None]:
         """See ``Limiter``."""
         self._count()
-        if not self._waiting and self._tokens >= 1:
-            self._tokens -= 1
+        if not self._waiting and self._credit.take(1):
             return succeed(None)
         waiting: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
@@ -44,20 +47,18 @@ class TokenBucket:
         return waiting
 
     def _count(self) -> None:
-        now = self._clock.seconds()
-        self._tokens = min(self._burst, self._tokens + (now - self._counted) * self._rate)
-        self._counted = now
+        self._tokens = self._credit.refill(self._rate, self._burst)
 
     def _schedule(self) -> None:
         if not self._scheduled and self._waiting:
             self._scheduled = True
-            self._clock.callLater(max(0.0, (1 - self._tokens) / self._rate), self._wake)
+            delay = max(0.0, (1 - self._tokens) / self._rate)
+            self._clock.callLater(delay * (1 + self._credit.spread * random()), self._wake)  # noqa: S311 - no secret
 
     def _wake(self) -> None:
         self._scheduled = False
         self._count()
-        # What floating point takes from a whole token must not cost another round.
-        while self._waiting and self._tokens >= 1 - 1e-9:
+        while self._waiting and self._credit.take(1):
             self._tokens -= 1
             self._waiting.pop(0).callback(None)
         self._schedule()
