@@ -77,11 +77,16 @@ def flag_lines(flags: Sequence[Flag]) -> list[str]:
     for flag in flags:
         letter = f"-{flag.short}, " if flag.short else "    "
         lines.append(f"  {letter}--{flag.name}" + (f" {flag.metavar}" if flag.metavar else ""))
-        default = (
-            "" if flag.default in (None, "", False, 0, ()) or flag.secret else f" (default {_shown(flag.default)})"
-        )
-        lines += textwrap.wrap(flag.help + default, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+        text = flag.help + default_of(flag)
+        lines += textwrap.wrap(text, WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
     return lines
+
+
+def default_of(flag: Flag) -> str:
+    """What to say behind the help of ``flag`` of its default; empty where that goes without saying."""
+    if flag.default in (None, "", False, 0, ()) or flag.secret:
+        return ""
+    return f" (default {_shown(flag.default)})"
 
 
 def _shown(value: object) -> str:
