@@ -149,7 +149,7 @@ def needs_restart(old: Settings, new: Settings) -> list[str]:
     return [
         flag.name
         for flag in (*flags_of(ListenSettings), *flags_of(LogSettings))
-        if getattr(old, flag.attribute) != getattr(new, flag.attribute) and flag.name != "http2"
+        if getattr(old, flag.attribute) != getattr(new, flag.attribute)
     ]
 
 
@@ -206,7 +206,6 @@ def make_stats(settings: Settings, reactor: IReactor) -> Statistics:
 def site_settings(settings: Settings) -> SiteSettings:
     """What all requests have in common."""
     return SiteSettings(
-        http2=settings.http2,
         max_header_bytes=settings.max_header_bytes,
         read_timeout=settings.server_read_timeout,
         write_timeout=settings.server_write_timeout,
@@ -253,8 +252,8 @@ def make_listeners(
     """
     if settings.stdio:
         return StdioListener(reactor, site, take_standard_output(), ended)
-    # HTTP/1.1 comes first: it is faster here (docs/benchmarks.md).
-    protocols = (b"http/1.1", b"h2") if settings.http2 else (b"http/1.1",)
+    # The first that a client knows too is taken. HTTP/1.1 is the faster one (docs/design.md, HTTP/2).
+    protocols = {"off": (b"http/1.1",), "on": (b"http/1.1", b"h2"), "prefer": (b"h2", b"http/1.1")}[settings.http2]
     tls = configure_tls(settings.cert, settings.key, settings.client_ca, settings.min_tls_version, protocols)
     group = settings.unix_socket_group
     return Listeners(

@@ -97,7 +97,9 @@ class ResticdService(Service):
             sinks.append(self._audit)
         self._sink = Sinks(sinks)
         resource = make_resource(settings, reactor, self._workers, self._remote, self._sink)
-        self._site = Site(resource, reactor, self._workers, self._sink, site_settings(settings))
+        self._site = Site(
+            resource, reactor, self._workers, self._sink, site_settings(settings), http2=settings.http2 != "off"
+        )
         self._listeners = make_listeners(settings, self._site, reactor, self._ended)
 
     def setServiceParent(self, parent: IServiceCollection) -> None:

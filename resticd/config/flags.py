@@ -122,6 +122,16 @@ def parse_number(text: str) -> float:
     return float(text)
 
 
+def parse_http2(text: str) -> str:
+    """``on``, ``off`` or ``prefer``; what is true or false elsewhere is ``on`` or ``off`` here."""
+    if text == "prefer":
+        return text
+    try:
+        return "on" if parse_bool(text) else "off"
+    except ValueError:
+        raise ValueError("neither on, off nor prefer") from None
+
+
 def parse_header(text: str) -> tuple[str, str]:
     """``Name: value`` (RFC 9110, section 5)."""
     name, colon, value = text.partition(":")

@@ -13,6 +13,7 @@ from resticd.config.flags import (
     parse_count,
     parse_duration,
     parse_header,
+    parse_http2,
     parse_number,
     parse_text,
     switch,
@@ -32,7 +33,13 @@ class ListenSettings:
         repeats=True,
     )
     stdio: bool = switch("Speak HTTP/2 on standard input and output instead, as restic's rclone backend does.")
-    http2: bool = switch("Speak HTTP/2 besides HTTP/1.1 (--http2=off).", default=True)
+    http2: str = flag(
+        "on",
+        parse_http2,
+        "on|off|prefer",
+        "Speak HTTP/2 besides HTTP/1.1. Clients on TLS that know both are offered HTTP/1.1 first, which is faster "
+        "here, or HTTP/2 with 'prefer'.",
+    )
     cert: str | None = flag(None, parse_text, "FILE", "TLS certificate with its chain (PEM); reread when it changes.")
     key: str | None = flag(None, parse_text, "FILE", "Private key of --cert (PEM).")
     client_ca: str | None = flag(

@@ -25,6 +25,9 @@ class Channel(HTTPChannel):
     for ever. While an answer waits for its client to read, the idle timeout runs as well.
     """
 
+    #: What is left of a body would be read as the next request.
+    needs_whole_body = True
+
     site: Any
     transport: Any
     _header_deadline: IDelayedCall | None = None

@@ -1,15 +1,15 @@
-"""HTTP/2 (RFC 9113) on one connection: h2 speaks the protocol, this moves the bytes.
+"""HTTP/2 (RFC 9113) on one connection: ``h2_engine`` speaks the protocol, this moves the bytes.
 
 Twisted's own ``H2Connection`` buffers a whole window of every answer, as far as the client opens it, and sends one
 frame for each turn of the reactor. Here memory is bounded whatever the client does:
 
 - Of each answer at most ``h2_stream.OUTBOUND_HIGH`` bytes and a chunk wait; the producer is paused beyond.
-- A stream whose body nobody reads holds its own window (``STREAM_WINDOW``) and no more: the connection's window is
-  given back at once, so a
-  stalled stream does not stop the others.
-- Streams, header sizes, resets (CVE-2023-44487) and frames that want an answer (pings, settings: CVE-2019-9512,
-  -9515) are limited;
-  who goes beyond is closed with GOAWAY.
+- A stream whose body nobody reads holds its own window and no more: the connection's window is given back at once, so
+  that a stalled stream does not stop the others.
+- Streams and header sizes are limited. Resets (CVE-2023-44487), frames that want an answer or bring nothing (pings,
+  settings, empty frames: CVE-2019-9512, -9515, -9518) and windows opened by a few bytes (CVE-2019-9511) are paid from a
+  ``Budget``; who has spent it is closed with GOAWAY.
+- Who lets us write but does not read is broken off once ``CONTROL_HIGH`` bytes besides the answers' bodies wait.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import h2.config
-import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
-from h2.settings import SettingCodes
-from hyperframe.frame import GoAwayFrame
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from resticd.http.channel import HEADER_SECONDS
+from resticd.http.h2_engine import CONNECTION_WINDOW, MAX_STREAMS, Budget, Engine
 from resticd.http.h2_stream import H2Stream
 
 if TYPE_CHECKING:
@@ -37,19 +36,18 @@ if TYPE_CHECKING:
 
     from resticd.http.site import Site
 
-#: As many as Go's server allows, which rclone is.
-MAX_STREAMS = 250
-#: Bytes of a body that a client may send ahead of its consumer.
-STREAM_WINDOW = 512 * 1024
-CONNECTION_WINDOW = 16 * 1024 * 1024
-#: Large frames cost less: Go's client fills them up to 512 KiB.
-MAX_FRAME = 128 * 1024
-#: Bytes handed to the transport at a time.
+#: Bytes of the answers' bodies that are handed to the transport at a time.
 WRITE_SIZE = 128 * 1024
+#: Bytes of everything else (headers, acknowledgements, resets) that may wait for a client that does not read.
+CONTROL_HIGH = 256 * 1024
+#: A client that opens a window by fewer bytes than this makes us send frames that are hardly worth their headers.
+SMALL_UPDATE = 1024
 #: Seconds between looks for streams and connections without progress.
-LOOK_SECONDS = 10.0
-#: Streams that a client may reset, and frames that it may want answered, at once, and how many more a second.
-BURST, RATE = 1000, 50.0
+LOOK_SECONDS = HEADER_SECONDS
+#: Seconds for the client to close the connection itself after the last answer, and then for what was written to go out.
+CLOSE_SECONDS = 2.0
+
+_Codes = h2.errors.ErrorCodes
 
 
 @implementer(IPushProducer)
@@ -60,24 +58,28 @@ class H2Connection(Protocol):
     :param idle_seconds: how long a connection may be without streams, and a stream without progress; 0 is for ever.
     """
 
+    _log = Logger()
     transport: Any
 
     def __init__(self, site: Site, idle_seconds: float) -> None:
         self.site = site
         self.clock = site.clock
-        config = h2.config.H2Configuration(client_side=False, header_encoding=None)
-        self._h2 = h2.connection.H2Connection(config)
+        self._h2 = Engine(site.settings.max_header_bytes)
         self._streams: dict[int, H2Stream] = {}
+        #: those that have something to send and, as far as is known, room in their windows
         self._ready: dict[int, H2Stream] = {}
-        self._unacknowledged: dict[int, int] = {}
+        self._received = 0
         self._blocked = False
+        self._waiting = 0
         self._pumping = False
         self._lost = False
         self._finishing = False
+        self._input_over = False
+        self._greeted = False
         self._idle_seconds = idle_seconds
         self._busy_at = 0.0
-        self._look: IDelayedCall | None = None
-        self._budget = _Budget(self.clock.seconds)
+        self._timer: IDelayedCall | None = None
+        self._budget = Budget(self.clock.seconds)
 
     # IProtocol
 
@@ -89,18 +91,9 @@ class H2Connection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self._h2.initiate_connection()
-        self._h2.update_settings(
-            {
-                SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                SettingCodes.MAX_FRAME_SIZE: MAX_FRAME,
-                SettingCodes.MAX_HEADER_LIST_SIZE: self.site.settings.max_header_bytes,
-            }
-        )
-        self._h2.increment_flow_control_window(CONNECTION_WINDOW)
         self._busy_at = self.clock.seconds()
-        self._schedule_look()
+        if self._idle_seconds:
+            self._timer = self.clock.callLater(LOOK_SECONDS, self._look_around)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -110,7 +103,7 @@ class H2Connection(Protocol):
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError as error:
-            self._close(f"protocol error: {type(error).__name__}")
+            self._close(type(error).__name__)  # h2 has made the GOAWAY
             return
         for event in events:
             handler = _HANDLERS.get(type(event))
@@ -121,52 +114,64 @@ class H2Connection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See ``IProtocol``."""
-        if self._lost:
-            return
-        self._lost = True
-        look, self._look = self._look, None
-        if look is not None:
-            look.cancel()
-        streams, self._streams = self._streams, {}
-        self._ready.clear()
-        for stream in streams.values():
-            stream.connection_lost(reason)
+        self._stop_timer()
+        self._end_streams(reason)
 
     def finish(self) -> None:
-        """Take no further streams: GOAWAY, and the connection closes when those that run are answered.
-
-        h2 would end the connection with its own GOAWAY, so this one is made by hand (RFC 9113, section 6.8).
-        """
+        """Take no further streams; the connection closes when those that run are answered."""
+        if self._lost or self._finishing:
+            return
         self._finishing = True
-        goaway = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id)
+        self._h2.announce_end()
         self._flush()
-        self.transport.write(goaway.serialize())
-        if not self._streams:
-            self._close("finished")
+        self._close_if_finished()
+
+    def input_ended(self) -> None:
+        """The client will send nothing more, but may still read: what it has asked for in full is answered.
+
+        Bodies that are not complete are lost, and so are answers that would need more of a window.
+        """
+        self._input_over = True
+        for stream in list(self._streams.values()):
+            if not stream.has_whole_request:
+                stream.abort()
+        self._pump()
+        for stream in list(self._streams.values()):
+            if stream.has_output and stream.stream_id not in self._ready:
+                stream.abort()
+        self.finish()
 
     # Events
 
     def _request(self, event: h2.events.RequestReceived) -> None:
-        if self._finishing:
-            self._h2.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
-            return
-        stream = H2Stream(self, event.stream_id, ended=event.stream_ended is not None)
-        self._streams[event.stream_id] = stream
-        stream.begin(event.headers)
+        ended = event.stream_ended is not None
+        if self._finishing or len(self._streams) >= MAX_STREAMS:
+            self._h2.reset_stream(event.stream_id, _Codes.REFUSED_STREAM)
+            self._spend("streams at once")
+        elif self._h2.oversized(event.headers):
+            self._refuse(event.stream_id, b"431", ended)
+            self._spend("long headers")
+        else:
+            stream = H2Stream(self, event.stream_id, ended)
+            self._streams[event.stream_id] = stream
+            stream.begin(event.headers)
+
+    def _refuse(self, stream_id: int, status: bytes, ended: bool) -> None:
+        self._h2.send_headers(stream_id, [(b":status", status), (b"content-length", b"0")], end_stream=True)
+        if not ended:
+            self._h2.reset_stream(stream_id, _Codes.NO_ERROR)
 
     def _data(self, event: h2.events.DataReceived) -> None:
         length = event.flow_controlled_length
-        self._h2.increment_flow_control_window(length)
-        stream = self._streams.get(event.stream_id)
-        if stream is None:
-            return
-        padding = length - len(event.data)
-        if padding:
-            self.consumed(event.stream_id, padding)
-        elif not event.data and not event.stream_ended:
+        self._received += length
+        if self._received >= CONNECTION_WINDOW // 8:
+            self._h2.increment_flow_control_window(self._received)
+            self._received = 0
+        if not event.data and not event.stream_ended:
             self._spend("empty frames")
-        if event.data:
-            stream.data_arrived(event.data)
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.data_arrived(event.data, length - len(event.data))
 
     def _ended(self, event: h2.events.StreamEnded) -> None:
         stream = self._streams.get(event.stream_id)
@@ -180,39 +185,42 @@ class H2Connection(Protocol):
         self._spend("resets")
 
     def _window_updated(self, event: h2.events.WindowUpdated) -> None:
-        streams = [self._streams.get(event.stream_id)] if event.stream_id else list(self._streams.values())
-        for stream in streams:
-            if stream is not None and stream.has_output:
-                self._ready[stream.stream_id] = stream
+        if event.delta < SMALL_UPDATE:
+            self._spend("small windows")
+        if event.stream_id:
+            self._may_send(self._streams.get(event.stream_id))
+        else:
+            self._all_may_send()
 
     def _settings_changed(self, event: h2.events.RemoteSettingsChanged) -> None:
+        self._greeted = True
         self._spend("settings")
+        self._all_may_send()
+
+    def _all_may_send(self) -> None:
         for stream in self._streams.values():
-            if stream.has_output:
-                self._ready[stream.stream_id] = stream
+            self._may_send(stream)
+
+    def _may_send(self, stream: H2Stream | None) -> None:
+        if stream is not None and stream.has_output:
+            self._ready[stream.stream_id] = stream
 
     def _ping(self, event: h2.events.PingReceived) -> None:
         self._spend("pings")
 
     def _goaway(self, event: h2.events.ConnectionTerminated) -> None:
-        self.transport.loseConnection()
+        self._finishing = True
+        self._close_if_finished()
 
     # From the streams
 
-    def consumed(self, stream_id: int, length: int) -> None:
-        """A stream's consumer took ``length`` bytes of its body: the client may send as many more."""
-        total = self._unacknowledged.get(stream_id, 0) + length
-        if total >= STREAM_WINDOW // 2:
-            total = 0 if self._open_window(stream_id, total) else total
-        self._unacknowledged[stream_id] = total
-
-    def _open_window(self, stream_id: int, length: int) -> bool:
+    def open_window(self, stream_id: int, length: int) -> None:
+        """Let the client send ``length`` bytes more of a stream's body."""
         try:
             self._h2.increment_flow_control_window(length, stream_id)
-        except h2.exceptions.ProtocolError:
-            return False  # the client has ended or reset the stream
+        except (h2.exceptions.ProtocolError, KeyError):
+            return  # the client has ended or reset the stream
         self._flush()
-        return True
 
     def send_headers(self, stream_id: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Send a stream's headers, unless the client has reset it."""
@@ -230,22 +238,22 @@ class H2Connection(Protocol):
 
     def reset(self, stream_id: int) -> None:
         """Break a stream off."""
-        if self._forget(stream_id) is None:
-            return
+        if stream_id in self._streams:
+            self._send_reset(stream_id, _Codes.INTERNAL_ERROR)
+            self._forget(stream_id)
+
+    def _send_reset(self, stream_id: int, code: h2.errors.ErrorCodes) -> None:
         try:
-            self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
+            self._h2.reset_stream(stream_id, code)
         except h2.exceptions.ProtocolError:
             return
         self._flush()
 
     def _forget(self, stream_id: int) -> H2Stream | None:
         self._ready.pop(stream_id, None)
-        self._unacknowledged.pop(stream_id, None)
         self._busy_at = self.clock.seconds()
         stream = self._streams.pop(stream_id, None)
-        if self._finishing and not self._streams and not self._lost:
-            self._flush()
-            self._close("finished")
+        self._close_if_finished(linger=True)
         return stream
 
     # To the transport
@@ -253,11 +261,17 @@ class H2Connection(Protocol):
     def _flush(self) -> None:
         """Write what h2 wants to say."""
         data = self._h2.data_to_send()
-        if data and not self._lost:
-            self.transport.write(data)
+        if not data or self._lost:
+            return
+        self.transport.write(data)
+        if self._blocked:
+            self._waiting += len(data)
+            if self._waiting > CONTROL_HIGH:
+                self._close("reads nothing")
+                self._abort()
 
     def _pump(self) -> None:
-        """Send the streams' bytes in turns, a frame each, until the transport or the windows are full."""
+        """Send the streams' bytes in turns, a few frames each, until the transport or the windows are full."""
         if self._pumping:
             return
         self._pumping = True
@@ -283,6 +297,9 @@ class H2Connection(Protocol):
             if stream.is_complete:
                 self._h2.end_stream(stream_id)
                 self._flush()
+                if not stream.has_whole_request:
+                    # RFC 9113, section 8.1: the answer is whole, nobody wants the rest of the body.
+                    self._send_reset(stream_id, _Codes.NO_ERROR)
                 self._forget(stream_id)
                 return False
         except h2.exceptions.ProtocolError:
@@ -290,6 +307,8 @@ class H2Connection(Protocol):
             return False
         self._flush()
         stream.output_taken()
+        if size <= 0 and stream.has_output and self._input_over:
+            stream.abort()  # nobody will open its window
         return size > 0 and stream.has_output
 
     def pauseProducing(self) -> None:
@@ -299,60 +318,83 @@ class H2Connection(Protocol):
     def resumeProducing(self) -> None:
         """See ``IPushProducer``."""
         self._blocked = False
+        self._waiting = 0
         self._pump()
 
     def stopProducing(self) -> None:
         """See ``IPushProducer``: the transport is gone."""
 
-    # Limits
+    # Limits and the end
 
     def _spend(self, what: str) -> None:
-        if not self._budget.spend():
-            self._close(f"too many {what}", h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
-
-    def _close(self, why: str, code: h2.errors.ErrorCodes | None = None) -> None:
-        """Say GOAWAY and end the connection with all its streams."""
-        if code is not None:
-            self._h2.close_connection(code)
-        self._flush()
-        self.connectionLost(Failure(ConnectionLost(why)))
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def _schedule_look(self) -> None:
-        if self._idle_seconds:
-            self._look = self.clock.callLater(LOOK_SECONDS, self._look_around)
+        if not self._budget.spend() and not self._lost:
+            self._h2.close_connection(_Codes.ENHANCE_YOUR_CALM)
+            self._close(f"too many {what}")
 
     def _look_around(self) -> None:
         """End what makes no progress through the client's fault."""
-        self._look = None
+        self._timer = None
         before = self.clock.seconds() - self._idle_seconds
         for stream in list(self._streams.values()):
             if stream.is_waiting and stream.progress < before:
                 stream.abort()
-        if not self._streams and self._busy_at < before:
-            self._close("idle", h2.errors.ErrorCodes.NO_ERROR)
+        if not self._greeted or (not self._streams and self._busy_at < before):
+            self._h2.close_connection(_Codes.NO_ERROR)
+            self._close("idle")
         if not self._lost:
-            self._schedule_look()
+            self._timer = self.clock.callLater(LOOK_SECONDS, self._look_around)
 
+    def _close_if_finished(self, linger: bool = False) -> None:
+        """End the connection where no stream runs and none may begin.
 
-class _Budget:
-    """A bucket of tokens for what costs us more than the client."""
+        :param linger: let the client close it: with bytes of its that we have not read, such as a WINDOW_UPDATE for the
+            last answer, our end would be a reset, which can cost it the end of that answer (RFC 9112, section 9.6).
+        """
+        if not self._finishing or self._streams or self._lost:
+            return
+        if linger and not self._input_over:
+            self._flush()
+            self._end_streams(connectionDone)
+            self._stop_timer()
+            self._timer = self.clock.callLater(CLOSE_SECONDS, self._lose)
+        else:
+            self._close(None)
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._tokens = float(BURST)
-        self._at = seconds()
+    def _close(self, why: str | None) -> None:
+        """End the connection with all its streams, once what h2 has to say (GOAWAY) is written.
 
-    def spend(self) -> bool:
-        """Take one; False where none is left."""
-        now = self._seconds()
-        self._tokens = min(BURST, self._tokens + max(0.0, now - self._at) * RATE)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        :param why: for the log, None where everything is as it should be.
+        """
+        if why is not None:
+            self._log.debug("{peer}: HTTP/2 connection closed: {why}", peer=self.peer, why=why)
+        self._flush()
+        self._end_streams(Failure(ConnectionLost(why or "finished")))
+        self._lose()
+
+    def _lose(self) -> None:
+        self._stop_timer()
+        self._timer = self.clock.callLater(CLOSE_SECONDS, self._abort)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _abort(self) -> None:
+        """Do not wait for a client that reads nothing. Standard output has no such thing: its reader is our parent."""
+        self._stop_timer()
+        abort = getattr(self.transport, "abortConnection", None)
+        if abort is not None:
+            abort()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _end_streams(self, reason: Failure) -> None:
+        self._lost = True
+        streams, self._streams = self._streams, {}
+        self._ready.clear()
+        for stream in streams.values():
+            stream.connection_lost(reason)
 
 
 _HANDLERS: dict[type, Callable[[H2Connection, Any], None]] = {

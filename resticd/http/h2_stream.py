@@ -10,6 +10,8 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from resticd.http.h2_engine import FIRST_WINDOW, STREAM_WINDOW
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProducer
     from twisted.web.http_headers import Headers
@@ -47,6 +49,8 @@ class H2Stream:
         self._reading = True
         self._all_in = ended
         self._told_end = False
+        # The first bytes that somebody reads open the window to its full width.
+        self._owed = STREAM_WINDOW - FIRST_WINDOW
         self._outbound: deque[memoryview] = deque()
         self._outbound_bytes = 0
         self._finished = False
@@ -60,7 +64,8 @@ class H2Stream:
     def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Make the request and dispatch it; it may answer at once."""
         request = self._request = self.site.requestFactory(self)
-        length: int | None = None
+        length = 0 if self._all_in else None
+        self._method, self._path = b"", b"*"  # CONNECT has no path
         for name, value in headers:
             if name == b":method":
                 self._method = value
@@ -70,9 +75,10 @@ class H2Stream:
                 request.requestHeaders.setRawHeaders(b"host", [value])
             elif not name.startswith(b":"):
                 request.requestHeaders.addRawHeader(name, value)
-                if name == b"content-length":
+                if name == b"content-length" and value.isdigit():
+                    # Even if no body comes: then it falls short, and that is for the handler to find out.
                     length = int(value)
-        request.gotLength(0 if self._all_in else length)
+        request.gotLength(length)
         request.parseCookies()
         if self._all_in:
             self._tell_end()
@@ -81,14 +87,28 @@ class H2Stream:
         """Method, path and protocol."""
         return self._method, self._path, b"HTTP/2"
 
-    def data_arrived(self, data: bytes) -> None:
-        """Some of the request's body."""
+    def data_arrived(self, data: bytes, padding: int = 0) -> None:
+        """Some of the request's body, and how many bytes came with it that are none of it."""
         self.progress = self._connection.clock.seconds()
+        self._owed += padding
+        if self._finished:
+            return  # nobody reads it: no further window
         if self._reading and not self._inbound:
-            self._connection.consumed(self.stream_id, len(data))
-            self._request.handleContentChunk(data)
+            self._hand_over(data)
         else:
             self._inbound.append(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        self._owed += len(data)
+        if data:
+            self._request.handleContentChunk(data)
+        self._open_window()
+
+    def _open_window(self) -> None:
+        """Let the client send as much as was read, now and then, unless the reader has enough for now."""
+        if self._reading and not self._all_in and self._owed >= STREAM_WINDOW // 4:
+            owed, self._owed = self._owed, 0
+            self._connection.open_window(self.stream_id, owed)
 
     def body_ended(self) -> None:
         """The last of the request's body has arrived."""
@@ -122,12 +142,16 @@ class H2Stream:
     def resume_body(self) -> None:
         """Read on, first what has arrived meanwhile."""
         self._reading = True
+        self._open_window()
         while self._reading and self._inbound:
-            data = self._inbound.popleft()
-            self._connection.consumed(self.stream_id, len(data))
-            self._request.handleContentChunk(data)
+            self._hand_over(self._inbound.popleft())
         if self._all_in and not self._inbound and self._reading:
             self._tell_end()
+
+    @property
+    def has_whole_request(self) -> bool:
+        """Whether the last byte of the request has come."""
+        return self._all_in
 
     @property
     def is_waiting(self) -> bool:
@@ -136,6 +160,9 @@ class H2Stream:
 
     def _send100Continue(self) -> None:
         self._connection.send_headers(self.stream_id, [(b":status", b"100")])
+
+    #: An answer may end the stream while the body is still coming: no other request waits behind it.
+    needs_whole_body = False
 
     def close_after_answer(self) -> None:
         """Nothing: a stream is used once."""

@@ -35,7 +35,7 @@ class Negotiator(Protocol):
     def connectionMade(self) -> None:
         """See ``IProtocol``."""
         self._site.connections.add(self)
-        if self._site.settings.http2:
+        if self._site.http2:
             self._deadline = self._site.clock.callLater(HEADER_SECONDS, self._late)
         else:
             self._hand_over(self._http1())

@@ -214,13 +214,15 @@ class StreamingRequest(server.Request):
         super().write(data)
 
     def finish(self) -> None:
-        """The answer is complete. The request ends when its body was read, or drained within bounds."""
+        """The answer is complete. The request ends when its body was read, or drained within bounds; over HTTP/2 at
+        once.
+        """
         if self._disconnected or self._finishing:
             return
         self._finishing = True
         if not self.startedWriting:
             self.write(b"")
-        if self.body.complete:
+        if self.body.complete or not self.channel.needs_whole_body:
             self._finish_now()
             return
         self._drain_deadline = self.site.clock.callLater(DRAIN_SECONDS, self.abort)

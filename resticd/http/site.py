@@ -29,14 +29,12 @@ IDLE_SECONDS = 310
 class SiteSettings:
     """What can be set for all requests.
 
-    :ivar http2: whether HTTP/2 is spoken, besides HTTP/1.1.
     :ivar max_header_bytes: a larger header block is answered with 431.
     :ivar read_timeout: seconds for one request's body to come in, 0 for no limit.
     :ivar write_timeout: seconds for one answer to go out, 0 for no limit.
     :ivar response_headers: names and values that every answer gets.
     """
 
-    http2: bool = True
     max_header_bytes: int = 4096
     read_timeout: float = 3600.0
     write_timeout: float = 3600.0
@@ -50,6 +48,7 @@ class Site(server.Site):
     :param reactor: for timeouts and durations, and for waiting on sockets.
     :param workers: for bodies that are moved by threads.
     :param sink: learns of every request when it is over.
+    :param http2: whether HTTP/2 is spoken, besides HTTP/1.1.
     """
 
     def __init__(
@@ -59,12 +58,15 @@ class Site(server.Site):
         workers: Workers,
         sink: IEventSink,
         settings: SiteSettings | None = None,
+        *,
+        http2: bool = True,
     ) -> None:
         super().__init__(resource, requestFactory=StreamingRequest, timeout=IDLE_SECONDS, reactor=reactor)
         self.clock = self.poller = reactor
         self.workers = workers
         self.sink = sink
         self.settings = settings or SiteSettings()
+        self.http2 = http2
         self.connections: set[Negotiator] = set()
         self.requests: set[StreamingRequest] = set()
         self._retired: list[tuple[set[StreamingRequest], Deferred[None]]] = []

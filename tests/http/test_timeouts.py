@@ -47,11 +47,11 @@ class Sink:
 class Connection:
     """The client's end."""
 
-    def __init__(self, clock: Clock, settings: SiteSettings | None = None) -> None:
+    def __init__(self, clock: Clock, settings: SiteSettings, http2: bool) -> None:
         peer, host = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 80)
         self.clock = clock
         self.transport = StringTransport(host, peer)
-        self._protocol = Site(Swallow(), clock, None, Sink(), settings).buildProtocol(peer)
+        self._protocol = Site(Swallow(), clock, None, Sink(), settings, http2=http2).buildProtocol(peer)
         self._protocol.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
@@ -80,7 +80,7 @@ class Connection:
 @pytest.fixture(params=[True, False], ids=["http2 too", "http1 alone"])
 def connect(request: pytest.FixtureRequest) -> Callable[..., Connection]:
     def make(**settings: object) -> Connection:
-        return Connection(Clock(), SiteSettings(http2=request.param, **settings))
+        return Connection(Clock(), SiteSettings(**settings), request.param)
 
     return make
 
