@@ -33,7 +33,7 @@ class S3Server(Daemon):
             **more,
         }
 
-    def _answers(self, path: str = "/") -> bool:
+    def answers(self, path: str = "/") -> bool:
         with contextlib.suppress(OSError):
             with contextlib.suppress(urllib.error.HTTPError):
                 urllib.request.urlopen(self.url + path, timeout=2).close()
@@ -44,15 +44,20 @@ class S3Server(Daemon):
         return self.kill()  # SeaweedFS takes its time to end in peace
 
 
+def write_logins(scratch: Path) -> Path:
+    """A file that tells SeaweedFS of one administrator."""
+    config = scratch / "s3.json"
+    login = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    admin = {"name": "admin", "credentials": [login], "actions": ["Admin", "Read", "List", "Tagging", "Write"]}
+    config.write_text(json.dumps({"identities": [admin]}))
+    return config
+
+
 def seaweedfs(scratch: Path, *flags: str) -> S3Server:
     """SeaweedFS in one process; buckets are made on demand of CreateBucket alone.
 
     :param flags: more of ``weed server``'s.
     """
-    config = scratch / "s3.json"
-    login = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
-    admin = {"name": "admin", "credentials": [login], "actions": ["Admin", "Read", "List", "Tagging", "Write"]}
-    config.write_text(json.dumps({"identities": [admin]}))
     data = scratch / "weed"
     data.mkdir()
     master, volume, filer, s3 = (free_port() for _ in range(4))
@@ -75,14 +80,14 @@ def seaweedfs(scratch: Path, *flags: str) -> S3Server:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
-            f"-s3.config={config}",
+            f"-s3.config={write_logins(scratch)}",
             *flags,
         ],
         scratch / "weed.log",
         cwd=scratch,
     )
     server.port = s3
-    server.wait_until(lambda: server._answers("/healthz"), 60)
+    server.wait_until(lambda: server.answers("/healthz"), 60)
     return server
 
 
