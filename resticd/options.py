@@ -37,7 +37,7 @@ class Options(usage.Options):
         try:
             self.settings = self.reread()
         except ConfigurationError as error:
-            fail(error)
+            fail(str(error))
 
     def __str__(self) -> str:
         return help_text()
@@ -57,9 +57,9 @@ def read_settings(argv: Sequence[str]) -> Settings:
     return reading.settings
 
 
-def fail(error: ConfigurationError) -> NoReturn:
+def fail(sentence: str) -> NoReturn:
     """End the program as a user expects it: one line, status 1, no traceback."""
-    sys.exit(f"resticd: {error}")
+    sys.exit(f"resticd: {sentence}")
 
 
 def help_text() -> str:

@@ -55,7 +55,7 @@ def makeService(options: Options) -> ResticdService:
         log = make_log(options.settings, reactor, options.parent)  # type: ignore[arg-type]
         service = ResticdService(reactor, options.settings, options.reread, log)  # type: ignore[arg-type]
     except ConfigurationError as error:
-        fail(error)
+        fail(options.settings.explain(error))
     # twistd returns 0 whatever happened while its reactor ran.
     atexit.register(lambda: os._exit(service.status) if service.status else None)
     return service
@@ -147,9 +147,12 @@ class ResticdService(Service):
         self._logging.scrubber.hide(*secrets_of(settings, resolved.spec))
         made_of = remote_depends_on(settings, resolved.spec)
         remote, old = self._remote, self._remote
-        if made_of != self._made_of:
-            remote = make_remote(settings, resolved, self._reactor, self._workers, self._bandwidth)
-        resource = make_resource(settings, self._reactor, self._workers, remote, self._sink)
+        try:
+            if made_of != self._made_of:
+                remote = make_remote(settings, resolved, self._reactor, self._workers, self._bandwidth)
+            resource = make_resource(settings, self._reactor, self._workers, remote, self._sink)
+        except ConfigurationError as error:
+            raise ConfigurationError(settings.explain(error)) from None
         if remote is not old:
             await remote.start()
         self._bandwidth.set_limits(settings.bwlimit)
@@ -198,7 +201,7 @@ class ResticdService(Service):
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(ResticdError):
-            self._log.critical("{reason}", reason=str(failure.value))
+            self._log.critical("{reason}", reason=self._settings.explain(failure.value))
         else:
             self._log.failure("cannot start", failure)
         self.status = 1

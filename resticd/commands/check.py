@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from resticd.assembly import resolve_remote
 from resticd.config.connection import shown
+from resticd.config.flags import format_value
 from resticd.config.settings import FLAGS
-from resticd.config.sources import REMOTE, read_sources
+from resticd.config.sources import Reading, read_sources, unknown_variables
+from resticd.errors import ConfigurationError
+from resticd.remotes.drivers import REGISTRY
+from resticd.remotes.registry import RemoteSpec
+
+Row = tuple[str, str, str]
 
 
 def check_config(argv: Sequence[str]) -> int:
-    """Print a line for each setting: name, value, origin. Secrets are masked. Mistakes end it with their one line."""
+    """Print a line for each setting: name, value, origin. Secrets are masked.
+
+    A setting that cannot be read ends it with one line. A remote that does not exist does so below the others.
+    """
     reading = read_sources(argv, os.environ)
-    rows = []
-    for flag in (REMOTE, *FLAGS):
-        value = getattr(reading.settings, flag.attribute)
-        if flag is REMOTE:
-            value = shown(value)
-        text = "(hidden)" if flag.secret and value else show(value)
-        rows.append((flag.name, text, reading.origins[flag.name]))
-    rows += [(name, "(no meaning here)", f"--{name}") for name in sorted(reading.line.foreign)]
+    spec, mistake = None, None
+    try:
+        spec = resolve_remote(reading.settings).spec if reading.settings.remote else None
+    except ConfigurationError as error:
+        mistake = error
+    rows = [*_settings(reading, spec), *_others(reading, spec)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
         print(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")  # noqa: T201 - what the user asked for
+    if mistake is not None:
+        raise ConfigurationError(reading.settings.explain(mistake))
     return 0
 
 
-def show(value: object) -> str:
-    """A value as it would be written."""
-    if value in (None, (), ""):
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ", ".join(": ".join(item) if isinstance(item, tuple) else str(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _settings(reading: Reading, spec: RemoteSpec | None) -> Iterator[Row]:
+    remote = reading.settings.remote
+    yield "remote", shown(remote) if remote else "-", reading.origins["remote"]
+    if spec is not None and spec.source:
+        yield "  its type", spec.type, spec.source
+    for flag in FLAGS:
+        value = getattr(reading.settings, flag.attribute)
+        text = "(hidden)" if flag.secret and value else format_value(flag, value)
+        yield flag.name, text or "-", reading.origins[flag.name]
+
+
+def _others(reading: Reading, spec: RemoteSpec | None) -> Iterator[Row]:
+    """Flags that only rclone has, and variables that nobody reads."""
+    known = {}
+    if spec is not None and not spec.upstreams:
+        options = REGISTRY.driver(spec.type, spec.source).options
+        known = {option.flag(spec.type): option for option in options or ()}
+    for name, value in sorted(reading.settings.foreign.items()):
+        option = known.get(name)
+        text = "(no meaning here)" if option is None else "(hidden)" if option.secret else value
+        yield name, text, f"--{name}"
+    for name in unknown_variables(os.environ):
+        yield name, "(no such setting)", "the environment"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from resticd.errors import ConfigurationError
 from resticd.options import read_settings
 
 
@@ -18,9 +19,12 @@ def serve(argv: Sequence[str]) -> int:
     from resticd.service import ResticdService
 
     reactor: Any = installed
-    log = make_log(settings, reactor, None)
-    log.begin()
-    service = ResticdService(reactor, settings, partial(read_settings, argv), log)
+    try:
+        log = make_log(settings, reactor, None)
+        log.begin()
+        service = ResticdService(reactor, settings, partial(read_settings, argv), log)
+    except ConfigurationError as error:
+        raise ConfigurationError(settings.explain(error)) from None
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()

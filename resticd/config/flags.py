@@ -43,6 +43,11 @@ class Flag:
         return attribute_of(self.name)
 
     @property
+    def takes_numbers(self) -> bool:
+        """Whether the settings file may have a number for it; its default would be text otherwise, or nothing."""
+        return not isinstance(self.default, str | None)
+
+    @property
     def is_switch(self) -> bool:
         """Whether it stands without an argument (``--name=false`` is allowed nevertheless)."""
         return not self.metavar
@@ -108,6 +113,19 @@ def parse_text(text: str) -> str:
     return text
 
 
+def one_of(*words: str) -> Callable[[str], str]:
+    """A ``parse`` for one of ``words``, in any case."""
+    by_case = {word.lower(): word for word in words}
+
+    def parse(text: str) -> str:
+        try:
+            return by_case[text.lower()]
+        except KeyError:
+            raise ValueError(f"not {', '.join(words[:-1])} or {words[-1]}") from None
+
+    return parse
+
+
 def parse_count(text: str) -> int:
     """A whole number above zero."""
     if not re.fullmatch(r"[1-9]\d{0,17}", text):
@@ -170,6 +188,30 @@ def parse_duration(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("not a duration such as 90s, 1h30m or 250ms")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def format_duration(seconds: float) -> str:
+    """A text for ``parse_duration``: ``1h30m``, ``250ms``, ``0s``."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    parts = []
+    for unit in "hm":
+        count, seconds = divmod(seconds, _SECONDS[unit])
+        parts += [f"{count:g}{unit}"] if count else []
+    return "".join(parts) + (f"{seconds:g}s" if seconds or not parts else "")
+
+
+def format_value(flag: Flag, value: Any) -> str:
+    """A value as it could be written on the command line; of a flag that repeats all of them; empty for nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(": ".join(item) if isinstance(item, tuple) else str(item) for item in value)
+    if isinstance(value, float):
+        return format_duration(value) if flag.parse is parse_duration else f"{value:g}"
+    return str(value)
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:([bkmgtpe])(?:ib?|b)?)?\Z", re.IGNORECASE)

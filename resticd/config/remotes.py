@@ -177,7 +177,7 @@ class Remotes:
         for option in options or ():
             if option.name in of_type and of_type[option.name].value != option.default:
                 said[option.name] = of_type[option.name]
-            flag = _flag(type, option)
+            flag = option.flag(type)
             if flag in self._flags:
                 said[option.name] = _Said(self._flags[flag], f"--{flag}")
         here = f"remote {_shown(connection)}"
@@ -267,11 +267,6 @@ def _type_variables(type: str, option: Option) -> Iterator[str]:
     if not option.prefixed:
         yield f"RCLONE_{option.name}".upper()
     yield f"RCLONE_{type}_{option.name}".upper()
-
-
-def _flag(type: str, option: Option) -> str:
-    name = option.name.replace("_", "-")
-    return f"{type}-{name}" if option.prefixed else name
 
 
 def _shown(connection: Connection) -> str:

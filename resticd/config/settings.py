@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from attrs import field, frozen
 
 from resticd.bandwidth import Limits
@@ -10,6 +13,7 @@ from resticd.config.flags import (
     counter,
     flag,
     flags_of,
+    one_of,
     parse_count,
     parse_duration,
     parse_header,
@@ -17,6 +21,14 @@ from resticd.config.flags import (
     parse_number,
     parse_text,
     switch,
+)
+
+#: rclone's (``fs/log.go``), the aliases at the end.
+LEVELS = ("DEBUG", "INFO", "NOTICE", "ERROR", "CRITICAL", "WARNING", "ALERT", "EMERGENCY")
+#: RFC 5424, section 6.2.1, and syslog(3).
+FACILITIES = (
+    *("KERN", "USER", "MAIL", "DAEMON", "AUTH", "SYSLOG", "LPR", "NEWS", "UUCP", "CRON", "AUTHPRIV", "FTP"),
+    *(f"LOCAL{number}" for number in range(8)),
 )
 
 
@@ -46,7 +58,10 @@ class ListenSettings:
         None, parse_text, "FILE", "Clients must show a certificate of one of these authorities (PEM)."
     )
     min_tls_version: str = flag(
-        "tls1.2", parse_text, "VERSION", "Oldest TLS version: tls1.0, tls1.1, tls1.2 or tls1.3."
+        "tls1.2",
+        one_of("tls1.0", "tls1.1", "tls1.2", "tls1.3"),
+        "VERSION",
+        "Oldest TLS version: tls1.0, tls1.1, tls1.2 or tls1.3.",
     )
     unix_socket_mode: str = flag("600", parse_text, "MODE", "Permissions of unix sockets, octal.")
     unix_socket_group: str | None = flag(None, parse_text, "GROUP", "Group of unix sockets.")
@@ -143,21 +158,26 @@ class LogSettings:
 
     verbose: int = counter("Log access lines; twice: everything.", short="v")
     quiet: bool = switch("Log errors only.", short="q")
-    log_level: str | None = flag(None, parse_text, "LEVEL", "DEBUG, INFO, NOTICE (the default), ERROR or CRITICAL.")
+    log_level: str | None = flag(
+        None,
+        one_of(*LEVELS, "OFF"),
+        "LEVEL",
+        "Log this level and what is worse: DEBUG, INFO, NOTICE (without any flag), ERROR, CRITICAL or OFF.",
+    )
     log_file: str | None = flag(
         None, parse_text, "FILE", "Log to this file; opened again on SIGHUP and after rotation."
     )
     use_json_log: bool = switch("Log in JSON, an object a line.")
     syslog: bool = switch("Log to syslog.")
-    syslog_facility: str = flag("DAEMON", parse_text, "NAME", "Facility for --syslog.")
+    syslog_facility: str = flag("DAEMON", one_of(*FACILITIES), "NAME", "Facility for --syslog.")
     audit_log: str | None = flag(
         None, parse_text, "FILE", "Write who created, deleted or was refused what to this file, in JSON lines."
     )
     stats: float = flag(60.0, parse_duration, "DURATION", "Log a report of transfers this often; 0 for none.")
     stats_one_line: bool = switch("Make the report one line.")
     stats_one_line_date: bool = switch("Make the report one line that begins with the date.")
-    stats_unit: str = flag("bytes", parse_text, "UNIT", "Rates in the report: bits or bytes.")
-    stats_log_level: str = flag("INFO", parse_text, "LEVEL", "Level of the report.")
+    stats_unit: str = flag("bytes", one_of("bits", "bytes"), "UNIT", "Rates in the report: bits or bytes.")
+    stats_log_level: str = flag("INFO", one_of(*LEVELS), "LEVEL", "Level of the report, as for --log-level.")
 
 
 @frozen(kw_only=True, slots=False)
@@ -166,6 +186,7 @@ class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, Limi
 
     :ivar remote: what to serve, as rclone names it; on the command line it stands without a flag.
     :ivar foreign: rclone's other flags, for drivers that honour them; the rest has no meaning here.
+    :ivar origins: who said each value, by the flag's name (``config.sources``); for messages.
     """
 
     remote: str = ""
@@ -176,6 +197,17 @@ class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, Limi
         return self.bwlimit != Limits() or self.bwlimit_file != Limits()
 
     foreign: dict[str, str] = field(factory=dict, repr=False)
+    origins: Mapping[str, str] = field(factory=dict, repr=False, eq=False)
+
+    def explain(self, error: BaseException | None) -> str:
+        """The sentence of an error that begins with a flag, with the file and line, or the variable, that said it."""
+        sentence = str(error)
+        flag = re.match(r"--([a-z0-9-]+)(?=: )", sentence)
+        origin = self.origins.get(flag[1], "default") if flag is not None else "default"
+        if flag is None or origin in (flag[0], "default"):
+            return sentence
+        where = f"{origin}: {flag[1]}" if ":" in origin else origin
+        return where + sentence[flag.end() :]
 
 
 #: The flags by the class that they belong to, with its title.
@@ -193,3 +225,6 @@ GROUPS = tuple(
 )
 
 FLAGS = tuple(flag for _, flags in GROUPS for flag in flags)
+
+#: Names of flags that a reload cannot change.
+NEEDS_RESTART = frozenset(flag.name for group in (ListenSettings, LogSettings) for flag in flags_of(group))

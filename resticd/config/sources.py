@@ -52,8 +52,21 @@ def read_sources(argv: Sequence[str], environ: Mapping[str, str], more: Sequence
         values.update(found)
         origins.update(origin)
     flags = {flag.name: flag for flag in (*FLAGS, REMOTE)}
-    settings = Settings(**{flags[name].attribute: value for name, value in values.items()}, foreign=line.foreign)
+    said = {flags[name].attribute: value for name, value in values.items()}
+    settings = Settings(**said, foreign=line.foreign, origins=origins)
     return Reading(settings, origins, line)
+
+
+#: Kubernetes sets these for a service that is called resticd.
+_NOT_OURS = re.compile(r"RESTICD_(SERVICE|PORT)(_.*)?")
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look as if they were for resticd, but name no setting."""
+    known = {"RESTICD_" + flag.attribute.rstrip("_").upper() for flag in (*FLAGS, REMOTE, SETTINGS)}
+    return sorted(
+        name for name in environ if name.startswith("RESTICD_") and name not in known and not _NOT_OURS.fullmatch(name)
+    )
 
 
 Found = tuple[dict[str, Any], dict[str, str]]
@@ -107,6 +120,8 @@ def _from_file(path: Path) -> Found:
         flag = flags.get(key.replace("_", "-"))
         if flag is None:
             raise ConfigurationError(f"{where}: unknown setting {key!r}")
+        if flag.name in values:
+            raise ConfigurationError(f"{where}: {key}: it is already set, as {origins[flag.name]} says")
         values[flag.name] = _value(flag, value, f"{where}: {key}")
         origins[flag.name] = where
     return values, origins
@@ -132,6 +147,6 @@ def _value(flag: Flag, value: Any, where: str) -> Any:
         if not isinstance(value, bool):
             raise ConfigurationError(f"{where}: neither true nor false")
         return value
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ConfigurationError(f"{where}: not a text or a number")
+    if isinstance(value, bool) or not isinstance(value, str | int | float if flag.takes_numbers else str):
+        raise ConfigurationError(f"{where}: not a text{' or a number' if flag.takes_numbers else ''}")
     return parse_value(flag, str(value), where)

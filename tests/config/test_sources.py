@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from resticd.config.settings import FLAGS, Settings
-from resticd.config.sources import read_sources
+from resticd.config.sources import read_sources, unknown_variables
 from resticd.errors import ConfigurationError
 
 
@@ -71,9 +71,16 @@ def test_every_flag_from_the_environment() -> None:
         ("addr = 5\n", ":1: addr: not a list of texts"),
         ("verbose = true\n", ":1: verbose: not a whole number"),
         ('\n\nstats = "soon"\n', ":3: stats: 'soon': not a duration"),
-        ("realm = [1]\n", ":1: realm: not a text or a number"),
+        ("realm = [1]\n", ":1: realm: not a text"),
         ("[tls]\ncert = 1\n", ":1: unknown setting 'tls'"),
         ("realm =\n", ":1: "),
+        ("cert = 5\n", ":1: cert: not a text"),
+        ("min-tls-version = 1.2\n", ":1: min-tls-version: not a text"),
+        ("max-header-bytes = 2000-01-01\n", ":1: max-header-bytes: not a text or a number"),
+        ("tpslimit = nan\n", ":1: tpslimit: 'nan': not a number"),
+        ('\nlog-level = "LOUD"\n', ":2: log-level: 'LOUD': not DEBUG, INFO, "),
+        ('stats-log-level = "OFF"\n', ":1: stats-log-level: 'OFF': not DEBUG, INFO, "),
+        ("append-only = true\nappend_only = false\n", ":2: append_only: it is already set, as "),
     ],
 )
 def test_mistakes_in_the_file(tmp_path: Path, text: str, complaint: str) -> None:
@@ -139,3 +146,22 @@ def test_flags_of_rclone_are_taken() -> None:
     assert reading.settings.append_only
     assert reading.settings.verbose == 2
     assert set(reading.line.foreign) == {"drive-chunk-size", "checksum", "fast-list", "b2-hard-delete"}
+
+
+def test_a_later_error_names_the_source_too(tmp_path: Path) -> None:
+    """What is found out when the value is used is told with the file and line, or the variable, that said it."""
+    file = tmp_path / "resticd.toml"
+    file.write_text('\nhtpasswd = "/a"\ncert = "/b"\n')
+    environ = {"RESTICD_CERT": "/c", "RESTICD_SETTINGS": str(file)}
+    settings = read_sources(["--key", "/d", "/srv"], environ).settings
+    assert settings.explain(ConfigurationError("--htpasswd: cannot be read")) == f"{file}:2: htpasswd: cannot be read"
+    assert settings.explain(ConfigurationError("--cert: cannot be read")) == "RESTICD_CERT: cannot be read"
+    for other in ("--key: cannot be read", "--user: needs --pass", "-q: not together with -v", "no flag"):
+        assert settings.explain(ConfigurationError(other)) == other
+
+
+def test_variables_that_nobody_reads() -> None:
+    """A setting that is written wrongly is found; what Kubernetes sets for a service is not meant."""
+    environ = {"RESTICD_APEND_ONLY": "true", "RESTICD_PASS": "x", "RESTICD_SETTINGS": "y", "RESTICD_REMOTE": "z"}
+    environ |= {"RESTICD_SERVICE_HOST": "10.0.0.1", "RESTICD_PORT": "tcp://10.0.0.1:80", "RCLONE_X": "x"}
+    assert unknown_variables(environ) == ["RESTICD_APEND_ONLY"]

@@ -61,7 +61,7 @@ def test_policy_and_limits(start_resticd: Start, tmp_path: Path, settings: Path)
         ("append-only = true\nnonsense = 1\n", "resticd.toml:2: unknown setting 'nonsense'"),
         ('\n\nappend-only = "yes"\n', "resticd.toml:3: append-only: neither true nor false"),
         ("append-only = \n", "resticd.toml:1: "),
-        ('append-only = true\nhtpasswd = "/nowhere/at/all"\n', "--htpasswd"),
+        ('append-only = true\nhtpasswd = "/nowhere/at/all"\n', "resticd.toml:2: htpasswd: /nowhere/at/all: "),
         ('append-only = true\nbwlimit = "fast"\n', "resticd.toml:2: bwlimit: 'fast'"),
     ],
 )
