@@ -102,7 +102,7 @@ def make_remote(
         if not name.startswith(f"{spec.type}-"):
             _log.debug("--{name} has no meaning here", name=name)
     limiter = TokenBucket(reactor, settings.tpslimit, settings.tpslimit_burst) if settings.tpslimit else None
-    loan = Loan(reactor, workers, client_settings(settings), remotes_file, settings.checkers, limiter)
+    loan = Loan(reactor, workers, client_settings(settings), remotes_file, settings.checkers, limiter, settings.without)
     remote = REGISTRY.open(spec, loan)
     driver = REGISTRY.driver(spec.type, spec.source)
     if limiter is not None and not driver.counts_requests:
@@ -140,7 +140,7 @@ def _secrets_of_remote(spec: RemoteSpec) -> Iterator[str]:
 def remote_depends_on(settings: Settings, spec: RemoteSpec) -> tuple[object, ...]:
     """All that a remote is made of: equal tuples make equal remotes."""
     names = [flag.attribute for flag in flags_of(RemoteSettings)]
-    names += ["tpslimit", "tpslimit_burst", "bwlimit_file", "limits_bandwidth"]
+    names += ["tpslimit", "tpslimit_burst", "bwlimit_file", "limits_bandwidth", "without"]
     return (spec, spec.text, *(getattr(settings, name) for name in names))
 
 
@@ -210,6 +210,7 @@ def site_settings(settings: Settings) -> SiteSettings:
         read_timeout=settings.server_read_timeout,
         write_timeout=settings.server_write_timeout,
         response_headers=settings.response_header,
+        without=frozenset(settings.without),
     )
 
 
@@ -240,6 +241,7 @@ def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor)
         allow_origin=settings.allow_origin,
         user_header=settings.user_from_header,
         common_name=common_name,
+        repositories=None if "lane" in settings.without else api.repositories,
     )
 
 

@@ -100,7 +100,7 @@ class TransferStarted:
 
 @frozen
 class TransferDone:
-    """A body moves no more. Follows each ``TransferStarted`` once."""
+    """A body moves no more. Follows each ``TransferStarted`` once, or stands alone for one that moved in one step."""
 
     transfer: Transfer
     #: whether all of it arrived and, for an upload, was stored

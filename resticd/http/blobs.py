@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from resticd.events import Transfer, TransferDone, TransferStarted
+from resticd.http.fields import blob_fields
 from resticd.http.ranges import parse_range
 from resticd.http.receiving import receive_body
 from resticd.http.sending import send_body
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 async def head_blob(repositories: Repositories, request: StreamingRequest, blob: Blob) -> None:
     """Answer with the size alone."""
     stat = await repositories.stat(request.caller, blob)
-    _describe(request, stat.size)
+    set_fields(request, blob_fields(stat.size))
     request.finish()
 
 
@@ -35,11 +36,9 @@ async def get_blob(repositories: Repositories, request: StreamingRequest, blob: 
     span = None if conditional else parse_range(header)
     body = await repositories.open(request.caller, blob, span)
     try:
-        _describe(request, body.length)
         if span is not None:
             request.setResponseCode(206)
-            last = body.offset + body.length - 1
-            request.setHeader(b"content-range", b"bytes %d-%d/%d" % (body.offset, last, body.size))
+        set_fields(request, blob_fields(body.length, None if span is None else (body.offset, body.size)))
         with transferring(request, Transfer(str(blob), body.length, upload=False)):
             await send_body(request, body)
     finally:
@@ -59,11 +58,25 @@ async def post_blob(repositories: Repositories, request: StreamingRequest, blob:
             await store.commit()
     finally:
         await store.abort()  # does nothing after a commit
+    answer_empty(request)
 
 
 async def delete_blob(repositories: Repositories, request: StreamingRequest, blob: Blob) -> None:
     """Remove the file."""
     await repositories.delete(request.caller, blob)
+    answer_empty(request)
+
+
+def answer_empty(request: StreamingRequest) -> None:
+    """Finish ``request`` with 200 and nothing else; restic takes no other status for success."""
+    request.setHeader(b"content-length", b"0")
+    request.finish()
+
+
+def set_fields(request: StreamingRequest, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    """Give the answer to ``request`` these fields."""
+    for name, value in fields:
+        request.setHeader(name, value)
 
 
 @contextmanager
@@ -79,7 +92,10 @@ def transferring(request: StreamingRequest, transfer: Transfer) -> Iterator[None
         request.site.sink.emit(TransferDone(transfer, ok))
 
 
-def _describe(request: StreamingRequest, length: int) -> None:
-    request.setHeader(b"content-type", b"application/octet-stream")
-    request.setHeader(b"content-length", b"%d" % length)
-    request.setHeader(b"accept-ranges", b"bytes")
+#: The handlers by method.
+BLOB_HANDLERS: dict[bytes, Callable[[Repositories, StreamingRequest, Blob], Awaitable[None]]] = {
+    b"HEAD": head_blob,
+    b"GET": get_blob,
+    b"POST": post_blob,
+    b"DELETE": delete_blob,
+}

@@ -13,6 +13,9 @@ from twisted.web.http import HTTPChannel
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
+    from twisted.web.http import Request
+
+    from resticd.http.lane import Memory
 
 #: Seconds for the headers of a request to come in. Between requests ``Site``'s idle timeout counts.
 HEADER_SECONDS = 10.0
@@ -31,6 +34,10 @@ class Channel(HTTPChannel):
     site: Any
     transport: Any
     _header_deadline: IDelayedCall | None = None
+    #: No request runs, and nothing of the next one is in.
+    _at_rest = True
+    #: for the lane
+    memory: Memory | None = None
 
     def connectionMade(self) -> None:
         """See ``IProtocol``."""
@@ -41,6 +48,12 @@ class Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """See ``IProtocol``."""
+        if self._at_rest and not self._waitingForTransport:
+            lane = self.site.lane
+            if lane is not None and lane.answer(self, data):
+                self._forget_deadline()
+                return
+        self._at_rest = False
         if self._header_deadline is None and not self._handlingRequest and not self.requests:
             self._expect_headers()
         super().dataReceived(data)
@@ -63,6 +76,12 @@ class Channel(HTTPChannel):
         """The headers of a request are in."""
         self._forget_deadline()
         super().allHeadersReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """A request is answered."""
+        pipelined = bool(self._dataBuffer)
+        super().requestDone(request)
+        self._at_rest = bool(self.persistent) and not (pipelined or self.requests or self._buffer)
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -13,13 +14,20 @@ from twisted.web.server import NOT_DONE_YET
 from resticd.auth.proxies import address_text
 from resticd.errors import NoSuchName, Unauthorized
 from resticd.events import LoginRefused
+from resticd.http.blobs import BLOB_HANDLERS
 from resticd.http.errors import answer_error
+from resticd.http.fields import allow_origin
+from resticd.http.lane import Lane
+from resticd.http.listing import get_list
 from resticd.interfaces import Caller, Introduction
-from resticd.repository.names import parse
+from resticd.repository.names import Blob, Directory, parse
 
 if TYPE_CHECKING:
+    from twisted.web.http_headers import Headers
+
     from resticd.http.request import StreamingRequest
     from resticd.interfaces import IAuthenticator
+    from resticd.repository.operations import Repositories
 
 
 @frozen
@@ -32,6 +40,8 @@ class Gate:
     :ivar allow_origin: the origin whose scripts may read answers (CORS), None for none.
     :ivar user_header: the header whose value goes to the authenticator as ``header_user``, None for none.
     :ivar common_name: tells the common name of a transport's verified client certificate.
+    :ivar repositories: what ``inner`` routes to; with it requests for blobs and lists go to their handlers without the
+        routes, which cost 100 µs, and some are answered by the fast lane. None is for comparison.
     """
 
     inner: IResource
@@ -40,6 +50,21 @@ class Gate:
     allow_origin: str | None = None
     user_header: str | None = None
     common_name: Callable[[object], str | None] = lambda _: None
+    repositories: Repositories | None = None
+
+    def introduce(self, headers: Headers, channel: Any) -> Introduction:
+        """What a request with these headers shows of its sender.
+
+        :param channel: where it came from, a ``Channel`` or ``H2Stream``.
+        """
+        return Introduction(
+            peer=channel.getPeer(),
+            authorization=_last(headers, b"authorization"),
+            header_user=None if self.user_header is None else _only(headers, self.user_header.encode()),
+            common_name=self.common_name(channel.connection_transport),
+            forwarded_for=_joined(headers, b"x-forwarded-for"),
+            forwarded=_joined(headers, b"forwarded"),
+        )
 
     def resource(self) -> IResource:
         """The gate and what is behind it as a ``twisted.web`` resource."""
@@ -53,6 +78,7 @@ class _GateResource(Resource):
         super().__init__()
         self._gate = gate
         self._base = f"/{gate.base}" if gate.base else ""
+        self.lane = None if gate.repositories is None else Lane(gate, gate.repositories)
 
     def render(self, request: StreamingRequest) -> int:
         """See ``IResource``."""
@@ -60,7 +86,7 @@ class _GateResource(Resource):
         # For the access line of whatever is answered without anybody being believed.
         request.caller = Caller(address=address_text(request.client))
         if gate.allow_origin is not None:
-            _allow_origin(request, gate.allow_origin)
+            allow_origin(request.responseHeaders, gate.allow_origin)
             if request.method == b"OPTIONS":
                 request.setResponseCode(204)
                 request.finish()
@@ -73,17 +99,25 @@ class _GateResource(Resource):
     async def _admit(self, request: StreamingRequest) -> None:
         gate = self._gate
         try:
-            request.caller = await gate.authenticator.authenticate(introduce(gate, request))
+            request.caller = await gate.authenticator.authenticate(
+                gate.introduce(request.requestHeaders, request.channel)
+            )
         except Unauthorized as refusal:
             request.caller = Caller(address=refusal.address)
             request.site.sink.emit(LoginRefused(refusal.address, refusal.user, str(refusal)))
             if gate.authenticator.challenge is not None:
                 request.setHeader(b"www-authenticate", gate.authenticator.challenge.encode())
             raise
-        path = self._below_base(request.path.decode("latin-1"))
-        request.target = parse(path)
-        request.postpath = path.encode().split(b"/")
-        request.render(gate.inner)
+        repositories = gate.repositories
+        target = request.target = parse(self._below_base(request.path.decode("latin-1")))
+        if repositories is not None and isinstance(target, Blob) and request.method in BLOB_HANDLERS:
+            await BLOB_HANDLERS[request.method](repositories, request, target)
+        elif repositories is not None and isinstance(target, Directory) and request.method in (b"GET", b"HEAD"):
+            await get_list(repositories, request, target)
+        else:
+            # The routes see what was parsed and not what was sent: %64ata is data.
+            request.postpath = quote(str(target)).encode().split(b"/")
+            request.render(gate.inner)
 
     def _below_base(self, path: str) -> str:
         base = self._base
@@ -94,48 +128,25 @@ class _GateResource(Resource):
         return path[len(base) :]
 
 
-def introduce(gate: Gate, request: StreamingRequest) -> Introduction:
-    """What ``request`` shows of its sender."""
-    return Introduction(
-        peer=request.client,
-        authorization=_last(request, b"authorization"),
-        header_user=None if gate.user_header is None else _only(request, gate.user_header.encode()),
-        common_name=gate.common_name(request.channel.connection_transport),
-        forwarded_for=_joined(request, b"x-forwarded-for"),
-        forwarded=_joined(request, b"forwarded"),
-    )
-
-
 # Headers are bytes that need not be text. In Latin-1 each byte is a character.
 
 
-def _last(request: StreamingRequest, name: bytes) -> str | None:
+def _last(headers: Headers, name: bytes) -> str | None:
     """A header that comes once; of several the last."""
-    value = request.getHeader(name)
-    return None if value is None else value.decode("latin-1")
+    values = headers.getRawHeaders(name)
+    return values[-1].decode("latin-1") if values else None
 
 
-def _joined(request: StreamingRequest, name: bytes) -> str | None:
+def _joined(headers: Headers, name: bytes) -> str | None:
     """All values of a header that may come several times."""
-    values = request.requestHeaders.getRawHeaders(name)
+    values = headers.getRawHeaders(name)
     return b", ".join(values).decode("latin-1") if values else None
 
 
-def _only(request: StreamingRequest, name: bytes) -> str | None:
+def _only(headers: Headers, name: bytes) -> str | None:
     """A header in UTF-8; None where it comes several times, since nobody can say which of them the proxy set."""
-    values = request.requestHeaders.getRawHeaders(name) or []
+    values = headers.getRawHeaders(name) or []
     try:
         return values[0].decode() if len(values) == 1 else None
     except UnicodeDecodeError:
         return None
-
-
-def _allow_origin(request: StreamingRequest, origin: str) -> None:
-    """CORS (the Fetch standard, section 3.2)."""
-    request.setHeader(b"access-control-allow-origin", origin.encode())
-    request.setHeader(b"access-control-allow-methods", b"DELETE, GET, HEAD, OPTIONS, POST")
-    request.setHeader(b"access-control-allow-headers", b"Authorization, Content-Type, Range")
-    request.setHeader(b"access-control-expose-headers", b"Accept-Ranges, Content-Length, Content-Range")
-    request.setHeader(b"access-control-max-age", b"86400")
-    if origin != "*":
-        request.responseHeaders.addRawHeader(b"vary", b"Origin")

@@ -18,7 +18,8 @@ async def receive_body(request: StreamingRequest, upload: IUpload) -> None:
 
     Raises ``ClientGone`` when the connection ends first. Returns early when the upload wants no more.
     """
-    transport = None if request.body.complete else plain_transport(request)
+    direct = not (request.body.complete or "direct-receive" in request.site.settings.without)
+    transport = plain_transport(request) if direct else None
     if transport is not None and IBlockingSink.providedBy(upload) and request.channel.can_be_bypassed:
         await receive_directly(request, transport, cast(IBlockingSink, upload))
     else:

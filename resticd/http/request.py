@@ -24,9 +24,9 @@ from twisted.web import server
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from resticd import __version__
 from resticd.events import RequestDone
 from resticd.http.body import RequestBody
+from resticd.http.fields import common_fields
 from resticd.interfaces import Caller
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ DRAIN_BYTES = 32 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 #: What is left of a body may be this long for the connection to be kept after an early answer.
 KEEP_BYTES = 64 * 1024
-
-SERVER = f"resticd/{__version__}".encode()
 
 
 class StreamingRequest(server.Request):
@@ -153,10 +151,7 @@ class StreamingRequest(server.Request):
 
         ``postpath``, which the gate sets, is percent-encoded: ``repository.names.parse`` alone undoes that, once.
         """
-        self.setHeader(b"server", SERVER)
-        self.setHeader(b"date", datetimeToString())
-        for name, value in self.site.settings.response_headers:
-            self.setHeader(name, value)
+        common_fields(self.responseHeaders, datetimeToString(), self.site.settings.response_headers)
         self.prepath = []
         self.postpath = []
         try:

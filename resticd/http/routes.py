@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from resticd.errors import BadRequest, NoSuchName
-from resticd.http.blobs import delete_blob, get_blob, head_blob, post_blob
+from resticd.http.blobs import answer_empty, delete_blob, get_blob, head_blob, post_blob
 from resticd.http.errors import answer_error
 from resticd.http.listing import get_list
 from resticd.http.request import StreamingRequest
@@ -128,22 +128,14 @@ class Api:
     async def post(self, request: StreamingRequest, blob: Blob) -> None:
         """Store a file."""
         await post_blob(self.repositories, request, blob)
-        answer_empty(request)
 
     @app.route("/<blob:path>", methods=["DELETE"])
     @_answers(Blob)
     async def delete(self, request: StreamingRequest, blob: Blob) -> None:
         """Delete a file; 200 also where it is missing."""
         await delete_blob(self.repositories, request, blob)
-        answer_empty(request)
 
     @app.handle_errors(HTTPException)  # type: ignore[arg-type]  # Klein means methods with any request
     def refuse(self, request: StreamingRequest, failure: Failure) -> None:
         """No route for this path and method: 405."""
         answer_error(request, failure)
-
-
-def answer_empty(request: StreamingRequest) -> None:
-    """Finish ``request`` with 200 and nothing else; restic takes no other status for success."""
-    request.setHeader(b"content-length", b"0")
-    request.finish()

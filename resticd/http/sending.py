@@ -17,7 +17,7 @@ async def send_body(request: StreamingRequest, body: IBody) -> None:
     """Write the whole of ``body`` to the client; the remote waits while the client does."""
     if not body.length:
         return
-    transport = plain_transport(request)
+    transport = None if "direct-send" in request.site.settings.without else plain_transport(request)
     if IFileBody.providedBy(body) and transport is not None:
         await send_file(request, transport, body)
     else:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.web.http import Request
     from twisted.web.resource import IResource
 
+    from resticd.http.lane import Lane
     from resticd.interfaces import IEventSink, IReactor
     from resticd.workers import Workers
 
@@ -33,12 +34,14 @@ class SiteSettings:
     :ivar read_timeout: seconds for one request's body to come in, 0 for no limit.
     :ivar write_timeout: seconds for one answer to go out, 0 for no limit.
     :ivar response_headers: names and values that every answer gets.
+    :ivar without: the techniques to do without, for comparison: ``direct-receive``, ``direct-send``.
     """
 
     max_header_bytes: int = 4096
     read_timeout: float = 3600.0
     write_timeout: float = 3600.0
     response_headers: tuple[tuple[str, str], ...] = ()
+    without: frozenset[str] = frozenset()
 
 
 class Site(server.Site):
@@ -67,6 +70,7 @@ class Site(server.Site):
         self.sink = sink
         self.settings = settings or SiteSettings()
         self.http2 = http2
+        self.lane: Lane | None = getattr(resource, "lane", None)
         self.connections: set[Negotiator] = set()
         self.requests: set[StreamingRequest] = set()
         self._retired: list[tuple[set[StreamingRequest], Deferred[None]]] = []
@@ -84,6 +88,7 @@ class Site(server.Site):
         Fires when the last request to the resource before is over.
         """
         self.resource, self.settings = resource, settings
+        self.lane = getattr(resource, "lane", None)
         over: Deferred[None] = Deferred()
         if self.requests:
             self._retired.append((set(self.requests), over))

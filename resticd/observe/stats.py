@@ -142,8 +142,7 @@ class Statistics:
 
     def _end(self, event: TransferDone) -> None:
         transfer = event.transfer
-        if self._running.pop(transfer, None) is None:
-            return
+        self._running.pop(transfer, None)  # what moved in one step was never there
         self._busy = self._clock.seconds()
         if event.ok:
             self._done += 1
@@ -172,13 +171,16 @@ class Statistics:
 
     def _put(self, level: Level) -> None:
         self._changed = False
-        snapshot = self.snapshot()
-        options = self._options
-        if options.one_line:
-            text = one_line(snapshot, options.bits, self._now() if options.date else None)
-        else:
-            text = "\n" + block(snapshot, options.bits)
-        _log.emit(twisted_level(level), "{text}", text=text, block=True, fields=lambda: {"stats": fields(snapshot)})
+        put_report(self._options, self.snapshot(), level, self._now())
+
+
+def put_report(options: StatsOptions, snapshot: Snapshot, level: Level, now: float) -> None:
+    """Log a report. ``now`` is the time in seconds since the epoch."""
+    if options.one_line:
+        text = one_line(snapshot, options.bits, now if options.date else None)
+    else:
+        text = "\n" + block(snapshot, options.bits)
+    _log.emit(twisted_level(level), "{text}", text=text, block=True, fields=lambda: {"stats": fields(snapshot)})
 
 
 def _moved(transfers: Collection[Transfer], upload: bool) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _make_local(spec: RemoteSpec, loan: Loan) -> IRemote:
     from resticd.remotes.local import LocalRemote
 
-    return LocalRemote(Path(spec.path), loan.workers)
+    return LocalRemote(Path(spec.path), loan.workers, loan.without)
 
 
 def _make_memory(spec: RemoteSpec, loan: Loan) -> IRemote:

@@ -6,7 +6,7 @@ import builtins
 import hashlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import define, evolve
 
@@ -54,7 +54,7 @@ class Repositories:
 
     def __init__(self, remote: IRemote, policy: Policy, workers: Workers, sink: IEventSink) -> None:
         self._remote = remote
-        self._prompt = cast(IPromptRemote, remote) if IPromptRemote.providedBy(remote) else None
+        self._prompt = remote if IPromptRemote.providedBy(remote) else None
         self._policy = policy
         self._workers = workers
         self._sink = sink

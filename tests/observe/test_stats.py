@@ -197,10 +197,16 @@ def test_the_last_report_comes_at_the_end(bench: Bench) -> None:
     assert len(bench.texts) == 1
 
 
+def test_a_transfer_in_one_step(bench: Bench) -> None:
+    """It is never running, but it counts."""
+    bench.statistics.emit(TransferDone(Transfer("/config", 155, upload=False, moved=155), ok=True))
+    snapshot = bench.statistics.snapshot()
+    assert (snapshot.done, snapshot.sent, snapshot.running) == (1, 155, ())
+
+
 def test_what_failed_and_what_was_cut_is_counted(bench: Bench) -> None:
     transfer = bench.transfer(10)
     transfer.moved = 3
-    bench.statistics.emit(TransferDone(transfer, ok=False))
     bench.statistics.emit(TransferDone(transfer, ok=False))
     bench.statistics.emit(RequestDone(Caller(), "GET", "/", "HTTP/1.1", 200, 0, 0, 0.0, complete=False))
     snapshot = bench.statistics.snapshot()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from conformance import CHUNK, Conformance, Source, everything, get, put, sha256
+from conformance import CHUNK, Conformance, DirectWays, Source, everything, get, put, sha256
 from support.disk import open_files, temporary
 from support.waiting import until
 from twisted.internet.defer import Deferred, gatherResults
@@ -28,7 +28,7 @@ from resticd.workers import Workers
 NFS, EXT4 = 0x6969, 0xEF53
 
 
-class TestLocal(Conformance):
+class TestLocal(Conformance, DirectWays):
     """The suite; whatever its tests do, no temporary file and no open file stays."""
 
     flight = 2 * 1024 * 1024

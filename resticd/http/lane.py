@@ -1,0 +1,212 @@
+"""The fast lane: restic's commonest requests, HEAD and small GETs of blobs, answered when their headers are in.
+
+``HTTPChannel``, ``Request``, the gate and Klein cost 300 µs before anything was done. What is left out here is only
+machinery: the grammar (``repository.names``), the login (``IAuthenticator.recall``), the policy and the look at the
+remote (``Repositories``) and the fields of an answer (``http.blobs``) are those of the routes. The lane gives one kind
+of answer, a success. Whatever is unusual in a request (a header that is not on the list below, a body, another request
+right behind it), is not known at once, or would be refused goes to ``HTTPChannel`` as if nobody had looked at it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http_headers import Headers
+
+from resticd.errors import ResticdError
+from resticd.events import RequestDone, Transfer, TransferDone
+from resticd.http.direct import send_now
+from resticd.http.fields import allow_origin, blob_fields, common_fields
+from resticd.http.ranges import parse_range
+from resticd.repository.names import Blob, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from resticd.http.channel import Channel
+    from resticd.http.gate import Gate
+    from resticd.http.site import SiteSettings
+    from resticd.interfaces import Caller
+    from resticd.repository.operations import Repositories
+    from resticd.streams import Span
+
+#: Longest body that is read and sent in the reactor, in bytes.
+MOST = 128 * 1024
+
+_LINE = re.compile(rb"(HEAD|GET) (/[!-~]*) HTTP/1\.1\r\n")
+_RANGE = re.compile(rb"\r\nRange: ([!-~]+)\r\n")
+_FIELD = re.compile(rb"([A-Za-z-]+): ([!-~]|[!-~][\t -~]*[!-~])")
+#: Headers that say nothing, to a request of this kind, that ``Gate.introduce`` does not ask for.
+_KNOWN = {
+    *(b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"referer", b"authorization"),
+    *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-real-ip", b"forwarded"),
+}
+_OWN = {"server", "date", "content-type", "content-length", "content-range", "accept-ranges", "connection"}
+
+
+class Memory(NamedTuple):
+    """What the last request on a connection showed, but for its first line and its range: the next one will too."""
+
+    lane: Lane
+    fields: bytes
+    #: see ``IAuthenticator.era``
+    era: object
+    caller: Caller
+    referer: str
+    agent: str
+
+
+class Asked(NamedTuple):
+    """A request that may be answered here."""
+
+    method: bytes
+    uri: bytes
+    #: its lines of headers, without a range, between two line feeds
+    fields: bytes
+    span: Span | None
+
+
+class Found(NamedTuple):
+    """An answer."""
+
+    status: int
+    fields: list[tuple[bytes, bytes]]
+    body: bytes | bytearray
+
+
+def _read(data: bytes) -> Asked | None:
+    """The request that ``data`` is, where it can be one of those that are answered here."""
+    line = _LINE.match(data)
+    if line is None or not data.endswith(b"\r\n\r\n"):
+        return None
+    begin = line.end() - 2
+    at = data.find(b"\r\nRange: ", begin)
+    if at < 0:
+        return Asked(line[1], line[2], data[begin:], None)
+    header = _RANGE.match(data, at)
+    span = parse_range(header[1].decode()) if header is not None else None
+    if header is None or span is None:
+        return None
+    return Asked(line[1], line[2], data[begin:at] + data[header.end() - 2 :], span)
+
+
+class Lane:
+    """Answers requests that ``gate`` would let pass.
+
+    :param repositories: what is behind the gate.
+    """
+
+    def __init__(self, gate: Gate, repositories: Repositories) -> None:
+        self._gate = gate
+        self._base = f"/{gate.base}" if gate.base else ""
+        self._repositories = repositories
+        self._known = _KNOWN | ({gate.user_header.lower().encode()} if gate.user_header else set())
+        self._settings: SiteSettings | None = None
+        self._common = (b"", b"")
+        #: Where ``--response-header`` sets one of an answer's own fields, only the routes know which one wins.
+        self._closed = False
+
+    def answer(self, channel: Channel, data: bytes) -> bool:
+        """Answer the request that is ``data``, which came on a connection at rest. Whether that was done."""
+        site = channel.site
+        if site.settings is not self._settings:
+            self._adopt(site.settings)
+        asked = None if self._closed or len(data) > site.settings.max_header_bytes else _read(data)
+        if asked is None:
+            return False
+        started = site.clock.seconds()
+        memory = channel.memory
+        if memory is None or not self._holds(memory, asked.fields):
+            memory = channel.memory = self._remember(channel, asked.fields)
+            if memory is None:
+                return False
+        found = self._find(memory.caller, asked)
+        if found is None:
+            return False
+        status, own, body = found
+        channel.resetTimeout()
+        send_now(channel.transport, [self._head(status, own), body])
+        path, sent = asked.uri.decode(), len(body)
+        if asked.method == b"GET":
+            site.sink.emit(TransferDone(Transfer(path, sent, upload=False, moved=sent), ok=True))
+        site.sink.emit(
+            RequestDone(
+                caller=memory.caller,
+                method=asked.method.decode(),
+                uri=path,
+                protocol="HTTP/1.1",
+                status=status,
+                received=0,
+                sent=sent,
+                duration=site.clock.seconds() - started,
+                referer=memory.referer,
+                agent=memory.agent,
+            )
+        )
+        return True
+
+    def _find(self, caller: Caller, asked: Asked) -> Found | None:
+        """What to answer, where it is known at once and is a success."""
+        path = asked.uri.decode()
+        if not path.startswith(self._base):
+            return None
+        try:
+            blob = parse(path[len(self._base) :])
+            if not isinstance(blob, Blob):
+                return None
+            if asked.method == b"HEAD":
+                stat = self._repositories.prompt_stat(caller, blob)
+                return None if stat is None else Found(200, blob_fields(stat.size), b"")
+            piece = self._repositories.prompt_read(caller, blob, asked.span, MOST)
+        except ResticdError:
+            return None
+        if piece is None:
+            return None
+        if asked.span is None:
+            return Found(200, blob_fields(piece.size), piece.data)
+        return Found(206, blob_fields(len(piece.data), (piece.offset, piece.size)), piece.data)
+
+    def _adopt(self, settings: SiteSettings) -> None:
+        self._settings = settings
+        self._closed = any(name.lower() in _OWN for name, _ in settings.response_headers)
+        self._common = _common_lines(settings.response_headers, self._gate.allow_origin)
+
+    def _holds(self, memory: Memory, fields: bytes) -> bool:
+        return memory.fields == fields and memory.lane is self and memory.era is self._gate.authenticator.era()
+
+    def _remember(self, channel: Channel, fields: bytes) -> Memory | None:
+        """What a request with these fields shows; None where something in them, or in its sender, is unusual."""
+        headers = Headers()
+        for line in fields[2:-4].split(b"\r\n"):
+            field = _FIELD.fullmatch(line)
+            if field is None or field[1].lower() not in self._known:
+                return None
+            headers.addRawHeader(field[1], field[2])
+        authenticator = self._gate.authenticator
+        era = authenticator.era()
+        caller = authenticator.recall(self._gate.introduce(headers, channel)) if era is not None else None
+        if caller is None:
+            return None
+        referer, agent = (headers.getRawHeaders(name, [b""])[-1].decode() for name in (b"referer", b"user-agent"))
+        return Memory(self, fields, era, caller, referer, agent)
+
+    def _head(self, status: int, own: Iterable[tuple[bytes, bytes]]) -> bytes:
+        before, after = self._common
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, RESPONSES[status]), before, datetimeToString(), after]
+        for name, value in own:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+
+def _common_lines(response_headers: Iterable[tuple[str, str]], origin: str | None) -> tuple[bytes, bytes]:
+    """The lines of the fields that all answers have, before and after the date."""
+    headers, date = Headers(), b"@"
+    common_fields(headers, date, response_headers)
+    if origin is not None:
+        allow_origin(headers, origin)
+    lines = [b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+    at = lines.index(b"Date: @\r\n")
+    return b"".join(lines[:at]) + b"Date: ", b"\r\n" + b"".join(lines[at + 1 :])
