@@ -205,7 +205,8 @@ class ResticdService(Service):
         else:
             self._log.failure("cannot start", failure)
         self.status = 1
-        self._reactor.stop()
+        # Where nothing had to be waited for, twistd's reactor does not run yet.
+        self._reactor.callWhenRunning(self._reactor.stop)
 
     def _ended(self) -> None:
         """The client on standard input is gone."""
