@@ -163,6 +163,7 @@ class Loan:
     :ivar checkers: how many parts of a list are read at once (``--checkers``).
     :ivar limiter: for drivers that count their own requests (``--tpslimit``); such a driver says so by
         ``counts_requests``.
+    :ivar rclone: for the bridge to rclone.
     :ivar without: the techniques to do without, for comparison (``--without``).
     """
 
@@ -172,6 +173,7 @@ class Loan:
     remotes_file: str | None = None
     checkers: int = 8
     limiter: Limiter | None = None
+    rclone: RcloneSettings = RcloneSettings()
     without: tuple[str, ...] = ()
 
 
