@@ -92,7 +92,7 @@ class ResticdService(Service):
         log.scrubber.hide(*secrets_of(settings, resolved.spec))
         self._made_of = remote_depends_on(settings, resolved.spec)
         self._remote = make_remote(settings, resolved, reactor, self._workers, self._bandwidth)
-        sinks: list[IEventSink] = [LogSink(access=log.level >= Level.INFO), self._stats]
+        sinks: list[IEventSink] = [LogSink(access=log.level >= Level.INFO, put=log.put), self._stats]
         if self._audit is not None:
             sinks.append(self._audit)
         self._sink = Sinks(sinks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from resticd.observe.escapes import field, shown_uri, token
@@ -25,7 +26,7 @@ def access_line(event: RequestDone, now: float) -> str:
     """
     request = f"{event.method} {shown_uri(event.uri)} {event.protocol}"
     return (
-        f"{token(event.caller.address)} - {_user(event)} [{_apache_time(now - event.duration)}]"
+        f"{token(event.caller.address)} - {_user(event)} [{_apache_time(int(now - event.duration))}]"
         f' "{field(request)}" {event.status} {event.sent or "-"}'
         f' "{field(event.referer or "-")}" "{field(event.agent or "-")}" {event.duration:.3f}'
         + ("" if event.complete else " cut")
@@ -54,7 +55,8 @@ def _user(event: RequestDone) -> str:
     return "-" if event.caller.user is None else token(event.caller.user)
 
 
-def _apache_time(seconds: float) -> str:
+@lru_cache(maxsize=256)
+def _apache_time(seconds: int) -> str:
     local = time.localtime(seconds)
     month = _MONTHS[local.tm_mon - 1]
     return f"{local.tm_mday:02d}/{month}/{local.tm_year}:{time.strftime('%H:%M:%S %z', local)}"

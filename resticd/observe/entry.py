@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
@@ -72,8 +73,12 @@ def describe(failure: Failure) -> str:
 
 def text_form(entry: Entry) -> str:
     """As rclone: ``2026/11/28 08:00:00 NOTICE: …``, local time."""
-    stamp = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(entry.time))
-    return f"{stamp} {plain_form(entry)}"
+    return f"{_stamp(int(entry.time))} {plain_form(entry)}"
+
+
+@lru_cache(maxsize=16)
+def _stamp(seconds: int) -> str:
+    return time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(seconds))
 
 
 def plain_form(entry: Entry) -> str:

@@ -30,7 +30,9 @@ def token(text: str) -> str:
 
 def field(text: str) -> str:
     r"""``text`` for between the double quotes of Apache's log formats (mod_log_config): ASCII, all else ``\xhh``."""
-    return _ascii(text.replace("\\", "\\\\").replace('"', '\\"'), "")
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return _ascii(text, "")
 
 
 def shown_uri(uri: str) -> str:
@@ -47,7 +49,7 @@ def _shown_pair(pair: str) -> str:
 
 
 def _ascii(text: str, also: str) -> str:
-    if text.isascii() and text.isprintable() and not any(character in text for character in also):
+    if text.isascii() and text.isprintable() and not (also and set(also).intersection(text)):
         return text
     return "".join(
         character

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -14,9 +15,13 @@ from resticd.observe.access import access_fields, access_line
 from resticd.observe.escapes import quoted, shown_uri, token
 
 # In a class a Logger would take the class's name for its namespace. The filter in conf/fail2ban knows this one.
-_access_log = Logger(namespace="resticd.access")
+ACCESS = "resticd.access"
+_access_log = Logger(namespace=ACCESS)
 _login_log = Logger(namespace="resticd.login")
 _log = Logger(namespace="resticd.http")
+
+
+Put = Callable[[str, str, Callable[[], dict[str, Any]]], None]
 
 
 @implementer(IEventSink)
@@ -25,18 +30,20 @@ class LogSink:
 
     :param access: whether to make a line for every request; False saves the work where INFO is not written.
     :param now: the time in seconds since the epoch.
+    :param put: takes an access line right to the log, in place of the logger, which costs three times as much
+        (``Log.put``).
     """
 
-    def __init__(self, access: bool, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, access: bool, now: Callable[[], float] = time.time, put: Put | None = None) -> None:
         self._access = access
         self._now = now
+        self._put = _put if put is None else put
 
     def emit(self, event: object) -> None:
         """See ``IEventSink``."""
         if isinstance(event, RequestDone):
             if self._access:
-                line = access_line(event, self._now())
-                _access_log.info("{line}", line=line, fields=lambda: access_fields(event))
+                self._put(ACCESS, access_line(event, self._now()), lambda: access_fields(event))
         elif isinstance(event, LoginRefused):
             _login_log.warn("{line}", line=refusal_line(event))
         elif isinstance(event, RequestFailed):
@@ -48,6 +55,10 @@ class LogSink:
                 reason=event.reason,
                 traceback=f"\n{event.traceback}" if event.traceback else "",
             )
+
+
+def _put(_: str, line: str, fields: Callable[[], dict[str, Any]]) -> None:
+    _access_log.info("{line}", line=line, fields=fields)
 
 
 def refusal_line(event: LoginRefused) -> str:

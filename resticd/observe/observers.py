@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
@@ -45,6 +45,15 @@ class LogObserver:
         """See ``ILogObserver``."""
         if level_of(event) <= self._threshold:
             self._put(entry_of(event, self._scrubber))
+
+    def put(self, source: str, line: str, fields: Callable[[], dict[str, Any]]) -> None:
+        """Write an entry at INFO, as if ``source`` had logged it.
+
+        :param line: has no control characters.
+        """
+        if self._threshold >= Level.INFO:
+            scrub = self._scrubber
+            self._put(Entry(time.time(), Level.INFO, scrub.scrub(line), source, lambda: scrub.scrub_all(fields())))
 
     def complain(self, sentence: str) -> None:
         """Write that something is wrong with the log itself."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.logger import LogBeginner, LogPublisher
 
+    from resticd.observe.log import Put
+
 STANDARD_ERROR = 2
 
 
@@ -124,6 +126,11 @@ class Log:
                 self._publisher.removeObserver(observer)
                 self._publisher.addObserver(FilteredObserver(self.level, self.scrubber, observer))
         self._trace.clear()
+
+    @property
+    def put(self) -> Put | None:
+        """Writes access lines without a detour through Twisted's logger; None where the log is ``twistd``'s own."""
+        return None if self._observer is None else self._observer.put
 
     def reopen(self) -> None:
         """Open the log file again (SIGHUP)."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 
 import pytest
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger, LogPublisher, textFileLogObserver
@@ -8,7 +10,7 @@ from twisted.python import log as legacy
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from resticd.observe.entry import json_form, plain_form
+from resticd.observe.entry import Entry, json_form, plain_form
 from resticd.observe.levels import Level
 from resticd.observe.observers import FilteredObserver, LogObserver
 from resticd.observe.scrub import Scrubber
@@ -134,3 +136,21 @@ def test_an_observer_of_the_old_kind_is_served_too() -> None:
     observer = FilteredObserver(Level.NOTICE, Scrubber(), inner)
     Logger(namespace="resticd.x", observer=observer).warn("token=abc {x}", x="y")
     assert texts == ["token=*** y"]
+
+
+@pytest.mark.parametrize("form", [plain_form, json_form])
+@pytest.mark.parametrize("threshold", [Level.NOTICE, Level.INFO])
+def test_lines_may_come_without_the_logger(
+    place: Place, form: Callable[[Entry], str], threshold: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They look, and are cleaned of secrets, as if the logger had brought them."""
+    monkeypatch.setattr(time, "time", lambda: 1764000000.5)
+    observer = LogObserver(threshold, Scrubber(["topsecret"]), form, place)
+    line, fields = "GET /?a=topsecret 200", {"uri": "/topsecret", "status": 200}
+    observer.put("resticd.access", line, lambda: fields)
+    direct = list(place.lines)
+    log = Logger(namespace="resticd.access", observer=observer)
+    log.info("{line}", line=line, fields=lambda: fields, log_time=1764000000.5)
+    assert direct * 2 == place.lines
+    assert len(direct) == (threshold >= Level.INFO)
+    assert "topsecret" not in "".join(direct)
