@@ -30,6 +30,8 @@ FACILITIES = (
     *("KERN", "USER", "MAIL", "DAEMON", "AUTH", "SYSLOG", "LPR", "NEWS", "UUCP", "CRON", "AUTHPRIV", "FTP"),
     *(f"LOCAL{number}" for number in range(8)),
 )
+#: What is done for speed alone, each in a module of its own.
+TECHNIQUES = ("lane", "direct-receive", "direct-send", "small-uploads", "prompt-reads")
 
 
 @frozen(kw_only=True, slots=False)
@@ -131,6 +133,19 @@ class LimitSettings:
 
 
 @frozen(kw_only=True, slots=False)
+class SpeedSettings:
+    """For comparison: what is done for speed alone."""
+
+    without: tuple[str, ...] = flag(
+        (),
+        one_of(*TECHNIQUES),
+        "TECHNIQUE",
+        f"Do without one of the techniques of docs/design.md: {', '.join(TECHNIQUES)}.",
+        repeats=True,
+    )
+
+
+@frozen(kw_only=True, slots=False)
 class RemoteSettings:
     """Where remotes are described, and how to talk to them."""
 
@@ -181,7 +196,16 @@ class LogSettings:
 
 
 @frozen(kw_only=True, slots=False)
-class Settings(ListenSettings, HttpSettings, LoginSettings, PolicySettings, LimitSettings, RemoteSettings, LogSettings):
+class Settings(
+    ListenSettings,
+    HttpSettings,
+    LoginSettings,
+    PolicySettings,
+    LimitSettings,
+    RemoteSettings,
+    LogSettings,
+    SpeedSettings,
+):
     """All settings, as they are in force.
 
     :ivar remote: what to serve, as rclone names it; on the command line it stands without a flag.
@@ -221,6 +245,7 @@ GROUPS = tuple(
         LimitSettings,
         RemoteSettings,
         LogSettings,
+        SpeedSettings,
     )
 )
 
