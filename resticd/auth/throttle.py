@@ -70,14 +70,14 @@ class Throttle:
         """
         record = self._record(network)
         if len(record.turn.waiting) >= LONGEST_LINE:
-            raise _crowded()
+            raise crowded()
         deadline = self._clock.seconds() + PATIENCE
         await record.turn.acquire()
         try:
             now = self._clock.seconds()
             pause = record.last + record.delay - now
             if now + pause > deadline:
-                raise _crowded()
+                raise crowded()
             if pause > 0:
                 await deferLater(self._clock, pause)
         except BaseException:
@@ -113,7 +113,8 @@ class Throttle:
             del self._records[network]
 
 
-def _crowded() -> TooManyLogins:
+def crowded() -> TooManyLogins:
+    """The error for one attempt too many."""
     return TooManyLogins("too many logins from this address at the same time", retry_after=LONGEST_DELAY)
 
 

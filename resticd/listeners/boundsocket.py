@@ -33,6 +33,11 @@ class BoundSocket:
         self._socket = socket
         self._release = release or _nothing
 
+    @property
+    def socket(self) -> socket.socket:
+        """The socket itself, for other processes to accept from."""
+        return self._socket
+
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Accept connections for ``factory``; the port owns the socket then. Called once."""
         port: IListeningPort

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,15 @@ from resticd.errors import ConfigurationError
 from resticd.listeners.addresses import Address, EndpointAddress, TcpAddress, UnixAddress
 from resticd.listeners.boundsocket import BoundSocket
 from resticd.listeners.handshake import HANDSHAKE_SECONDS, over_tls
+from resticd.listeners.shared import Place, SharedEndpoint, SharedSocket, sockets_of
 from resticd.listeners.systemd import InheritedSocket
 from resticd.listeners.tcpsocket import bind_tcp
 from resticd.listeners.unixsocket import DEFAULT_MODE, bind_unix
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+    import socket
+
+    from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 
     from resticd.interfaces import IReactor
     from resticd.listeners.tls import ServerTls
@@ -42,6 +46,18 @@ class Listening:
     name: str | None = None
 
 
+@frozen
+class Sharing:
+    """What a process needs to accept from sockets that another process has bound.
+
+    :ivar place: this process among the others.
+    :ivar sockets: for each source its sockets, in the order in which that process has bound them.
+    """
+
+    place: Place
+    sockets: Sequence[Sequence[socket.socket]]
+
+
 class Listeners:
     """Serves ``site`` on all of ``sources``.
 
@@ -56,6 +72,7 @@ class Listeners:
     :param unix_mode: permissions of unix sockets.
     :param unix_group: their group id, None for the process's own. It does not reach Twisted's ``unix:`` endpoints.
     :param handshake_seconds: how long a TLS handshake may take.
+    :param sharing: where another process has bound all of ``sources`` (``bind``); it has logged them too.
     :ivar ports: what listens, in the order of ``sources``.
     """
 
@@ -71,16 +88,21 @@ class Listeners:
         unix_mode: int = DEFAULT_MODE,
         unix_group: int | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
+        sharing: Sharing | None = None,
     ) -> None:
         self.ports: list[Listening] = []
         self._reactor = reactor
+        self._sharing = sharing
+        self._bound: list[BoundSocket] = []
         self._unix_mode = unix_mode
         self._unix_group = unix_group
         self._plain = site
         self._over_tls = None if tls is None else over_tls(tls, site, reactor, handshake_seconds)
         self._factories = [(source, self._factory_for(source)) for source in sources]
         self._endpoints = {
-            source: self._make_endpoint(source) for source in sources if isinstance(source, EndpointAddress)
+            source: self._make_endpoint(source)
+            for source in sources
+            if isinstance(source, EndpointAddress) and sharing is None
         }
 
     def start(self) -> Deferred[None]:
@@ -90,36 +112,84 @@ class Listeners:
         """
         return Deferred.fromCoroutine(self._start())
 
+    def bind(self) -> Deferred[list[list[socket.socket]]]:
+        """Bind all sources and accept nothing: other processes do, see ``sharing``.
+
+        Fires with the sockets of each source. Fails as ``start``. ``stop`` closes them here.
+        """
+        return Deferred.fromCoroutine(self._bind_for_others())
+
     def stop(self) -> Deferred[None]:
         """Accept no more. Fires when the ports are closed; connections go on."""
+        bound, self._bound = self._bound, []
+        for place in bound:
+            place.close()
         ports, self.ports = self.ports, []
         closed = gatherResults([maybeDeferred(listening.port.stopListening) for listening in ports])
         return closed.addCallback(lambda _: None)
 
     async def _start(self) -> None:
-        bound: list[BoundSocket] = []
+        bound: list[BoundSocket | SharedSocket | SharedEndpoint] = []
         try:
             # First bind all, then accept: nobody is served by a server that will not start.
             places = []
-            for source, factory in self._factories:
-                for place in await self._bind(source):
+            for number, (source, factory) in enumerate(self._factories):
+                for place in await self._bind(source, number):
                     places.append((source, factory, place))
-                    if isinstance(place, BoundSocket):
+                    if isinstance(place, BoundSocket | SharedSocket | SharedEndpoint):
                         bound.append(place)
             for source, factory, place in places:
                 self.ports.append(await self._listen(source, factory, place))
-                if isinstance(place, BoundSocket):
+                if isinstance(place, BoundSocket | SharedSocket | SharedEndpoint):
                     bound.remove(place)
         except BaseException:
-            for place in bound:
-                place.close()
+            for each in bound:
+                each.close()
             await self.stop()
             raise
         for listening in self.ports:
-            name = "" if listening.name is None else f" ({listening.name})"
-            self._log.warn("listening on {url}{name}", url=listening.url, name=name)  # a notice
+            if self._sharing is None:
+                self._say(listening.url, listening.name)
 
-    async def _bind(self, source: Source) -> Sequence[BoundSocket | IStreamServerEndpoint]:
+    async def _bind_for_others(self) -> list[list[socket.socket]]:
+        found: list[list[socket.socket]] = []
+        said = []
+        try:
+            for number, (source, factory) in enumerate(self._factories):
+                found.append([])
+                for place in await self._bind(source, number):
+                    if isinstance(place, BoundSocket):
+                        self._bound.append(place)
+                        found[-1].append(place.socket)
+                        host = _host_of(place.socket)
+                    else:
+                        self.ports.append(await self._listen(source, factory, place))
+                        found[-1] += self._sockets_of(source)
+                        host = self.ports[-1].port.getHost()
+                    name = source.name if isinstance(source, InheritedSocket) else None
+                    said.append((_url(host, self._is_secure(source, factory)), name))
+        except BaseException:
+            await self.stop()
+            raise
+        for url, name in said:
+            self._say(url, name)
+        return found
+
+    def _say(self, url: str, name: str | None) -> None:
+        self._log.warn("listening on {url}{name}", url=url, name="" if name is None else f" ({name})")  # a notice
+
+    def _sockets_of(self, source: Source) -> list[socket.socket]:
+        """Of the port that was made last."""
+        try:
+            return sockets_of(self.ports[-1].port)
+        except ValueError as error:
+            raise ConfigurationError(f"{_subject(source)}: {error}") from None
+
+    async def _bind(
+        self, source: Source, number: int
+    ) -> Sequence[BoundSocket | SharedSocket | SharedEndpoint | IStreamServerEndpoint]:
+        if self._sharing is not None:
+            return self._adopt(source, self._sharing.place, self._sharing.sockets[number])
         try:
             if isinstance(source, TcpAddress):
                 return await bind_tcp(self._reactor, source.host, source.port)
@@ -131,8 +201,19 @@ class Listeners:
             return [BoundSocket(self._reactor, source.socket)]
         return [self._endpoints[source]]
 
+    def _adopt(
+        self, source: Source, place: Place, sockets: Sequence[socket.socket]
+    ) -> Sequence[SharedSocket | SharedEndpoint]:
+        bound = [SharedSocket(self._reactor, each, place) for each in sockets]
+        if not isinstance(source, EndpointAddress):
+            return bound
+        return [SharedEndpoint(self._reactor, source.description, each) for each in bound]
+
     async def _listen(
-        self, source: Source, factory: IProtocolFactory, place: BoundSocket | IStreamServerEndpoint
+        self,
+        source: Source,
+        factory: IProtocolFactory,
+        place: BoundSocket | SharedSocket | SharedEndpoint | IStreamServerEndpoint,
     ) -> Listening:
         try:
             port = await place.listen(factory)
@@ -140,9 +221,11 @@ class Listeners:
             raise _cannot_listen(source, error.socketError) from None
         except OSError as error:
             raise _cannot_listen(source, error) from None
-        secure = factory is self._over_tls or (isinstance(source, EndpointAddress) and source.brings_tls)
         name = source.name if isinstance(source, InheritedSocket) else None
-        return Listening(_url(port, secure), port, name)
+        return Listening(_url(port.getHost(), self._is_secure(source, factory)), port, name)
+
+    def _is_secure(self, source: Source, factory: IProtocolFactory) -> bool:
+        return factory is self._over_tls or (isinstance(source, EndpointAddress) and source.brings_tls)
 
     def _factory_for(self, source: Source) -> IProtocolFactory:
         """The site, plain or behind TLS."""
@@ -163,9 +246,11 @@ class Listeners:
             description = f"{description}:mode={self._unix_mode:o}"
         try:
             endpoint: IStreamServerEndpoint = serverFromString(self._reactor, description)
-        except Exception as error:
-            # Each kind fails in its own way: ValueError, TypeError, IndexError, SSL.Error …
+        except OSError as error:
             raise _cannot_listen(source, error) from error
+        except Exception as error:
+            # Each kind fails in its own way: ValueError, TypeError, IndexError, SSL.Error … in Python's words.
+            raise ConfigurationError(f"{_subject(source)}: Twisted cannot make this endpoint") from error
         return endpoint
 
 
@@ -178,8 +263,16 @@ def _cannot_listen(source: Source, error: BaseException) -> ConfigurationError:
     return ConfigurationError(f"{_subject(source)}: cannot listen: {' '.join(reason.split())}")
 
 
-def _url(port: IListeningPort, secure: bool) -> str:
-    host = port.getHost()
+def _host_of(bound: socket.socket) -> IAddress:
+    """The address of a socket, as a port of Twisted tells it."""
+    name = bound.getsockname()
+    if isinstance(name, tuple):
+        kind = IPv4Address if len(name) == 2 else IPv6Address
+        return kind("TCP", *name)
+    return UNIXAddress(os.fsencode(name))
+
+
+def _url(host: IAddress, secure: bool) -> str:
     scheme = "https" if secure else "http"
     if isinstance(host, IPv4Address):
         return f"{scheme}://{host.host}:{host.port}/"

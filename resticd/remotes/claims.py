@@ -1,12 +1,41 @@
-"""Who of several uploads of one key may store it, inside this process."""
+"""Who of several uploads of one key may store it, among those that this server knows."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 from twisted.internet.defer import DeferredLock
 
 
-class Claim:
+class ITurn(Protocol):
+    """Something that one upload at a time can hold, by ``async with``."""
+
+    def __aenter__(self) -> Awaitable[object]: ...
+
+    def __aexit__(self, kind: Any, error: Any, traceback: Any, /) -> Awaitable[Any]: ...
+
+
+class IClaim(Protocol):
     """One upload's part in a key. ``leave`` it in every case."""
+
+    @property
+    def turn(self) -> ITurn:
+        """Held while the end of an upload is decided, never while a client sends."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether another upload has stored the key since this one began. Only true to look at with the turn held."""
+
+    def won(self) -> None:
+        """The key was stored by this upload."""
+
+    def leave(self) -> None:
+        """The upload is over. Does nothing the second time."""
+
+
+class Claim:
+    """A claim among the uploads of one process; see ``IClaim``."""
 
     def __init__(self, claims: Claims, key: str) -> None:
         self._claims = claims
@@ -46,13 +75,14 @@ class _Shared:
 
 class Claims:
     """All keys that are being uploaded. Servers judge conditions when a request begins or when it ends, as they like;
-    this settles for our own uploads that run side by side what they leave open.
+    this settles for our own uploads that run side by side what they leave open. ``processes.claims`` does the same for
+    several processes.
     """
 
     def __init__(self) -> None:
         self._shared: dict[str, _Shared] = {}
 
-    def begin(self, key: str) -> Claim:
+    def begin(self, key: str) -> IClaim:
         """An upload of ``key`` begins."""
         return Claim(self, key)
 

@@ -19,7 +19,7 @@ from resticd.transport.bodies import BytesBody, StreamedBody
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
 
-    from resticd.remotes.claims import Claim
+    from resticd.remotes.claims import IClaim
     from resticd.remotes.s3_objects import ObjectLookup
     from resticd.transport.response import Response
     from resticd.workers import Workers
@@ -43,7 +43,7 @@ class Target:
     lookup: ObjectLookup
     manners: Manners
     workers: Workers
-    claim: Claim
+    claim: IClaim
     key: str
     size: int | None
     sha256: str | None

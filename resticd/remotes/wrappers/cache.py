@@ -8,7 +8,8 @@ What is remembered, and for how long:
 - What a list said counts from the list's beginning, what an upload of ours said from its end, for ``LIFETIME`` seconds.
   A new list of a prefix makes everything older under it forgotten when it begins, so that another writer's deletion
   is hidden no longer than until the next list, and never for more than ``LIFETIME``.
-- A deletion or upload of ours is known at once, also to lists that run at that time.
+- A deletion or upload of ours is known at once, also to lists that run at that time. Where several processes serve, the
+  others learn of a deletion a moment later (``Deletions``), and of uploads by asking.
 
 Lists and downloads always ask the remote. Clients rely on no more: restic never looks at what it has just uploaded,
 lists before it reads, and checks its locks by lists.
@@ -20,7 +21,7 @@ import builtins
 import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -30,6 +31,8 @@ from resticd.remotes.wrappers.passing import PassingRemote, PassingUpload
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
+
+T = TypeVar("T")
 
 #: Seconds.
 LIFETIME = 60.0
@@ -46,14 +49,36 @@ class _Known(NamedTuple):
     since: float
 
 
+class Deletions(Protocol):
+    """Tells processes that serve the same remote what the others delete."""
+
+    def add(self, cache: CacheRemote) -> None:
+        """Call ``cache.forget`` for what others delete, as long as the cache is in use."""
+
+    def announce(self, key: str) -> None:
+        """Tell the others."""
+
+
 @implementer(IRemote)
 class CacheRemote(PassingRemote):
-    """See the module."""
+    """See the module.
+
+    :param deletions: where other processes serve the same remote.
+    """
 
     def __init__(
-        self, inner: IRemote, clock: IReactorTime, *, lifetime: float = LIFETIME, capacity: int = CAPACITY
+        self,
+        inner: IRemote,
+        clock: IReactorTime,
+        *,
+        lifetime: float = LIFETIME,
+        capacity: int = CAPACITY,
+        deletions: Deletions | None = None,
     ) -> None:
         super().__init__(inner)
+        self._deletions = deletions
+        if deletions is not None:
+            deletions.add(self)
         self._clock = clock
         self._lifetime = lifetime
         self._capacity = capacity
@@ -98,8 +123,14 @@ class CacheRemote(PassingRemote):
 
     def delete(self, key: str) -> Deferred[None]:
         """See ``IRemote``."""
-        self._forget(key)  # it may be gone even if the answer does not come
-        return self._inner.delete(key).addCallback(lambda _: self._forget(key))
+        self.forget(key)  # it may be gone even if the answer does not come
+        return self._inner.delete(key).addBoth(self._deleted, key)
+
+    def _deleted(self, outcome: T, key: str) -> T:
+        self.forget(key)
+        if self._deletions is not None:
+            self._deletions.announce(key)
+        return outcome
 
     def stored(self, key: str, stat: Stat) -> None:
         """An upload of ours has been committed."""
@@ -119,7 +150,8 @@ class CacheRemote(PassingRemote):
             del self._known[next(iter(self._known))]
         self._known[key] = known
 
-    def _forget(self, key: str) -> None:
+    def forget(self, key: str) -> None:
+        """The object was deleted, or may have been."""
         self._change(key)
         self._known.pop(key, None)
 
