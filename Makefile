@@ -1,7 +1,7 @@
 # make serve   try it: a server over ./backups on localhost:8080
 # make test    lint, then all tests; brings the real clients and servers that the tests use
 # make venv    only the environment, in .venv      make lint    format, style and types
-# make bench   measure beside rest-server and rclone, rewrites docs/benchmarks.md (see bench/__main__.py)
+# make bench   measure beside rest-server and rclone, rewrites its section of docs/benchmarks.md (see bench/__main__.py)
 # make clean   remove what the targets above made; ./backups stays
 
 PYTHON ?= python3

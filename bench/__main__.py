@@ -5,8 +5,8 @@
 - ``RESTICD_FLAGS="-v"``: flags for every resticd.
 - ``ROUNDS=5``: how often each server does each work; restic's work is done half as often.
 
-The table goes to standard output, every sample to ``bench/results/samples.json``. ``docs/benchmarks.md`` is rewritten
-when nothing was narrowed, or when ``OUTPUT=docs/benchmarks.md`` says so.
+The table goes to standard output, every sample to ``bench/results/samples.json``. The section of ``docs/benchmarks.md``
+is rewritten when nothing was narrowed, or when ``OUTPUT=docs/benchmarks.md`` says so.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from attrs import asdict
 
 from bench import report
 from bench.corpus import Corpus, alone
+from bench.pages import PAGE, write_section
 from bench.servers import DEFAULT, RESULTS, ROOT, Peer
 from bench.work import REAL_ONLY, WORK, perform, prepare, restic_rounds
 
@@ -46,7 +47,7 @@ def main() -> None:
     peers = [Peer.parse(text) for text in (setting("PEERS") or ",".join(DEFAULT)).split(",")]
     rounds = int(setting("ROUNDS") or 5)
     whole = not (setting("WORK") or setting("PEERS") or setting("RESTICD_FLAGS"))
-    output = setting("OUTPUT") or (whole and ROOT / "docs" / "benchmarks.md")
+    output = setting("OUTPUT") or (whole and ROOT / PAGE)
     if unknown := set(names) - set(WORK):
         raise SystemExit(f"bench: no work {', '.join(unknown)}; there is {', '.join(WORK)}")
 
@@ -56,7 +57,7 @@ def main() -> None:
     (RESULTS / "samples.json").write_text(json.dumps(samples, indent=1))
     print(report.table(results))
     if output:
-        Path(output).write_text(report.page(results, rounds))
+        write_section(Path(output), "local", report.section(results, rounds))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The table of medians and ratios, and the page around it."""
+"""The table of medians and ratios, and the section around it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.servers import Peer, versions
 from bench.work import Sample, restic_rounds
 
 PREAMBLE = """\
-# Benchmarks
+## A local directory
 
-Made by `make bench`, which measures the servers in turn (A B C A B C …) on the same work and rewrites this page. Each
-figure is the median of its rounds, in brackets the lowest and the highest. All servers run as they come, over a local
-directory, without TLS and login: rest-server and resticd check the hash of each upload and sync it to the disk, rclone
-does neither.
+Made by `make bench`, which measures the servers in turn (A B C A B C …) on the same work and rewrites this section.
+Each figure is the median of its rounds, in brackets the lowest and the highest. All servers run as they come, over a
+local directory, without TLS and login: rest-server and resticd check the hash of each upload and sync it to the disk,
+rclone does neither.
 """
 
 LEGEND = """\
@@ -55,8 +55,8 @@ def table(results: Results) -> str:
                 [
                     title,
                     name,
-                    f"{_number(median(values))} {unit}",
-                    f"({_number(min(values))}–{_number(max(values))})",
+                    f"{shorten(median(values))} {unit}",
+                    f"({shorten(min(values))}–{shorten(max(values))})",
                     _ratio(peers, name, "rest-server"),
                     _ratio(peers, name, "rclone"),
                     _cpu(median(sample.cpu for sample in samples), unit),
@@ -69,13 +69,13 @@ def table(results: Results) -> str:
     return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
-def page(results: Results, rounds: int) -> str:
-    """The whole of ``docs/benchmarks.md``."""
+def section(results: Results, rounds: int) -> str:
+    """The section of ``docs/benchmarks.md``."""
     others = [sample.others for peers in results.values() for samples in peers.values() for sample in samples]
     facts = [
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds, {restic_rounds(rounds)} of restic.",
         ", ".join(versions()) + ".",
-        f"{_machine()}.",
+        f"{machine()}.",
         "Meanwhile everything else on the machine, the kernel's own threads included, took a share of its CPU time of",
         f"{median(others):.0%} (median of the samples; at most {max(others):.0%}); quieter is better.",
     ]
@@ -93,11 +93,13 @@ def _cpu(value: float, unit: str) -> str:
     return f"{value:.2f} " + {"MB/s": "s/GiB", "req/s": "ms/req", "s": "s"}[unit]
 
 
-def _number(value: float) -> str:
+def shorten(value: float) -> str:
+    """Three digits that matter."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What all ran on."""
     info = Path("/proc/cpuinfo").read_text()
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
