@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from math import inf
+from typing import Protocol
 
 #: How long it counts that somebody waited, in seconds.
 CONTENDED = 0.25
 #: What floating point may take from a whole unit.
 _SLACK = 1e-9
+
+
+class Floats(Protocol):
+    """Three numbers that can be changed: a list, or memory that several processes see."""
+
+    def __getitem__(self, index: int, /) -> float: ...
+
+    def __setitem__(self, index: int, value: float, /) -> None: ...
 
 
 class Credit:
@@ -28,13 +37,13 @@ class Credit:
     def __init__(
         self,
         seconds: Callable[[], float],
-        state: MutableSequence[float] | None = None,
+        state: Floats | None = None,
         lock: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
         spread: float = 0.0,
     ) -> None:
         self.spread = spread
         self._seconds = seconds
-        self._state = [0.0, -inf, -inf] if state is None else state
+        self._state: Floats = [0.0, -inf, -inf] if state is None else state
         self._lock = lock
 
     def refill(self, rate: float, saved: float, late: float = 0.0, waiting: bool = False) -> float:
