@@ -1,0 +1,256 @@
+"""Uploads through rclone.
+
+Where a remote shows files while they are being uploaded, and can rename them, they are uploaded under a temporary name
+beside their own. Elsewhere they go to their own name at once, and the last byte is held back until all is well: such a
+remote stores a file whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from resticd.errors import AlreadyExists, Corrupt, NotFound, OutOfSpace, ResticdError, StorageError
+from resticd.interfaces import IUpload, Stat
+from resticd.remotes.bridge_files import is_moved, temporary_beside
+from resticd.remotes.outcome import Outcome
+from resticd.transport.bodies import BytesBody, StreamedBody
+from resticd.transport.errors import Refused
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IProducer
+
+    from resticd.remotes.bridge_api import RcloneApi
+    from resticd.remotes.bridge_child import Running
+    from resticd.remotes.bridge_files import Files, Found
+    from resticd.remotes.claims import IClaim
+
+#: Hashes to compare by, the best first.
+_HASHES = ("sha256", "sha1", "md5")
+
+_log = Logger(namespace="resticd.remotes.bridge")
+
+
+@frozen
+class Target:
+    """What is uploaded, and where to.
+
+    :ivar size: in bytes.
+    :ivar sha256: in hexadecimal, None where it is not known.
+    :ivar free: how many bytes there is room for, None where the remote does not say.
+    """
+
+    files: Files
+    running: Running
+    claim: IClaim
+    key: str
+    size: int
+    sha256: str | None
+    overwrite: bool
+    free: Callable[[], Awaitable[int | None]]
+
+    @property
+    def staged(self) -> bool:
+        """Whether the upload goes to a temporary name first."""
+        features = self.running.features
+        # What wraps several remotes is not partial where one of them is not.
+        return features.partial or (features.wraps and features.moves) or is_moved(self.key)
+
+    async def check_free(self) -> None:
+        """Raises ``AlreadyExists`` where the key is taken. Called with the claim's turn held.
+
+        rclone has no condition to give to a remote: another program may store the key right after.
+        """
+        if self.overwrite:
+            return
+        if self.claim.lost:
+            raise AlreadyExists("a file is stored under this name")
+        try:
+            await self.files.look(self.key)
+        except NotFound:
+            return
+        raise AlreadyExists("a file is stored under this name")
+
+
+@implementer(IUpload)
+class BridgeUpload:
+    """A body whose size is known. What fails is not repeated here, as the bytes are gone: the client repeats it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._place = temporary_beside(target.key) if target.staged else target.key
+        self._body = StreamedBody(target.size) if target.size else None
+        self._excess = False
+        self._answer: Outcome[None] | None = None
+        self._over = False
+        self._wrong = False
+        hashes = target.running.features.hashes
+        self._hash = next((name for name in _HASHES if name in hashes), None)
+        known = self._hash == "sha256" and target.sha256 is not None
+        self._digest = hashlib.new(self._hash, usedforsecurity=False) if self._hash and not known else None
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """See ``IConsumer``."""
+        if self._body is not None:
+            self._body.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """See ``IConsumer``."""
+        if self._body is not None:
+            self._body.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        """See ``IConsumer``."""
+        if self._over or not data:
+            return
+        if self._body is None:
+            self._excess = True
+            return
+        if self._answer is None:
+            self._answer = Outcome(Deferred.fromCoroutine(self._send(self._body)))
+        if self._digest is not None:
+            self._digest.update(data)
+        self._body.write(data)
+
+    def commit(self) -> Deferred[Stat]:
+        """See ``IUpload``. Once all bytes are under way cancelling changes nothing: it fires with what became of it."""
+        if self._over:
+            return fail(StorageError("the upload was given up"))
+        self._over = True
+        return Deferred.fromCoroutine(self._commit())
+
+    def abort(self) -> Deferred[None]:
+        """See ``IUpload``."""
+        if self._over:
+            return succeed(None)
+        self._over = True
+        return Deferred.fromCoroutine(self._abort())
+
+    async def _send(self, body: StreamedBody | BytesBody) -> None:
+        try:
+            await self._api.post(self._place, body)
+        except BaseException:
+            if self._body is not None:
+                self._body.discard()
+            raise
+
+    @property
+    def _api(self) -> RcloneApi:
+        # Of the rclone that ran when the upload began: no other one has its first bytes.
+        return self._target.running.api
+
+    async def _commit(self) -> Stat:
+        claim = self._target.claim
+        try:
+            async with claim.turn:
+                stat = await self._store()
+                claim.won()
+                return stat
+        except BaseException:
+            await self._discard()
+            raise
+        finally:
+            claim.leave()
+
+    async def _abort(self) -> None:
+        try:
+            await self._discard()
+        finally:
+            self._target.claim.leave()
+
+    async def _store(self) -> Stat:
+        target = self._target
+        self._check_size()
+        if self._answer is not None and self._answer.over:
+            await self._answer.wait()  # raises why rclone wants no more
+        await target.check_free()
+        if self._body is None:
+            self._answer = Outcome(Deferred.fromCoroutine(self._send(BytesBody(b""))))
+        else:
+            self._body.release()
+        assert self._answer is not None  # something was written
+        try:
+            await self._answer.to_the_end()
+        except Refused as error:
+            raise await self._explained(error) from None
+        found = await Outcome(Deferred.fromCoroutine(self._verified())).to_the_end()
+        if target.staged:
+            await Outcome(Deferred.fromCoroutine(self._rename())).to_the_end()
+        return found.stat
+
+    def _check_size(self) -> None:
+        size = self._target.size
+        if self._excess or (self._body is not None and self._body.excess):
+            raise Corrupt(f"more than the announced {size} bytes arrived")
+        if self._body is not None and not self._body.complete:
+            raise Corrupt(f"{self._body.received} bytes arrived, {size} were announced")
+
+    async def _verified(self) -> Found:
+        """Look at what was stored. Raises ``StorageError`` where it is not what was sent."""
+        target = self._target
+        try:
+            found = await target.files.look(self._place, self._hash)
+        except NotFound:
+            raise StorageError(f"rclone stored {target.key}, but it is not there") from None
+        if found.stat.size != target.size:
+            self._wrong = True
+            raise StorageError(f"rclone: {target.size} bytes of {target.key} were sent, {found.stat.size} are stored")
+        expected = target.sha256 if self._digest is None else self._digest.hexdigest()
+        stored = found.hashes.get(self._hash or "")
+        if stored and expected and stored.lower() != expected:
+            self._wrong = True
+            raise StorageError(f"rclone: what is stored of {target.key} has another {self._hash} than what was sent")
+        return found
+
+    async def _rename(self) -> None:
+        """Give the file its name. Where rclone does not say what became of that, look."""
+        target = self._target
+        await target.check_free()
+        try:
+            await target.files.rename(self._place, target.key)
+        except Refused:
+            if not target.overwrite:
+                raise
+            # The remote does not rename over another file.
+            await target.files.rename(self._place, target.key, look=True)
+        except StorageError:
+            if not await self._was_renamed():
+                raise
+
+    async def _was_renamed(self) -> bool:
+        files = self._target.files
+        try:
+            await files.look(self._place)
+        except NotFound:
+            return (await files.look(self._target.key)).stat.size == self._target.size
+        return False
+
+    async def _explained(self, error: Refused) -> ResticdError:
+        """It does not say why; a full remote is the one reason that clients must know."""
+        try:
+            free = await self._target.free()
+        except ResticdError:
+            return error
+        return OutOfSpace("the remote is full") if free is not None and free < self._target.size else error
+
+    async def _discard(self) -> None:
+        """Leave nothing behind. Never raises."""
+        if self._body is not None:
+            self._body.discard()
+        if self._answer is None:
+            return
+        self._answer.cancel()
+        try:
+            await Outcome(Deferred.fromCoroutine(self._clean_up())).to_the_end()
+        except ResticdError as error:
+            _log.debug("{key} may have been left behind: {reason}", key=self._place, reason=str(error))
+
+    async def _clean_up(self) -> None:
+        if self._target.staged or self._wrong:
+            await self._target.files.remove(self._place)
