@@ -156,6 +156,9 @@ class RemoteSettings:
         "The remotes file, in rclone's format; rclone's own, or /etc/resticd/rclone.conf, without it.",
     )
     password_command: str = flag("", str, "COMMAND", "Prints the password of an encrypted remotes file.", secret=True)
+    rclone: str = flag(
+        "rclone", parse_text, "PROGRAM", "The rclone to run for remotes that have no driver of their own: a name or a path."
+    )
     cache_objects: bool = switch("Remember what lists and uploads said of files.", default=True)
     checkers: int = flag(8, parse_count, "NUMBER", "How many parts of a list are read at once.")
     transfers: int = flag(4, parse_count, "NUMBER", "How many parts of a large upload are sent at once.")
