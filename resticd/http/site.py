@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -13,17 +13,27 @@ from resticd.http.request import StreamingRequest
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
-    from twisted.internet.protocol import Protocol
     from twisted.web.http import Request
     from twisted.web.resource import IResource
 
     from resticd.http.lane import Lane
+    from resticd.http.h2_connection import H2Connection
     from resticd.interfaces import IEventSink, IReactor
     from resticd.workers import Workers
 
 #: Seconds without a byte after which a connection is closed, between requests and inside a body. restic itself gives up
 #: after five minutes without progress.
 IDLE_SECONDS = 310
+
+
+class Connection(Protocol):
+    """What the site knows of every connection."""
+
+    def finish(self) -> None:
+        """Take no further requests; close when those that run are answered."""
+
+    def abort(self) -> None:
+        """Break off."""
 
 
 @frozen
@@ -71,7 +81,7 @@ class Site(server.Site):
         self.settings = settings or SiteSettings()
         self.http2 = http2
         self.lane: Lane | None = getattr(resource, "lane", None)
-        self.connections: set[Negotiator] = set()
+        self.connections: set[Connection] = set()
         self.requests: set[StreamingRequest] = set()
         self._retired: list[tuple[set[StreamingRequest], Deferred[None]]] = []
         self._emptied: Deferred[None] | None = None
@@ -129,7 +139,7 @@ class Site(server.Site):
         for connection in list(self.connections):
             connection.abort()
 
-    def closed(self, connection: Negotiator) -> None:
+    def closed(self, connection: Connection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
         emptied = self._emptied
@@ -137,7 +147,7 @@ class Site(server.Site):
             self._emptied = None
             emptied.callback(None)
 
-    def prior_knowledge(self) -> Protocol:
+    def prior_knowledge(self) -> H2Connection:
         """The protocol of a connection that speaks HTTP/2 from its first byte and may be idle for ever."""
         from resticd.http.h2_connection import H2Connection
 

@@ -1,14 +1,23 @@
-"""HTTP/2 on standard input and output, as ``rclone serve restic --stdio`` speaks it to restic."""
+"""HTTP/2 on standard input and output, as ``rclone serve restic --stdio`` speaks it to restic (in restic:
+``internal/backend/rclone``).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet import main
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.process import ProcessReader, ProcessWriter
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from resticd.errors import ConfigurationError
 
@@ -17,6 +26,10 @@ if TYPE_CHECKING:
 
     from resticd.http.site import Site
     from resticd.interfaces import IReactor
+
+#: What a pipe may hold; the kernel's own choice is 64 KiB.
+PIPE_SIZE = 1024 * 1024
+READ_SIZE = 256 * 1024
 
 
 def take_standard_output() -> int:
@@ -35,43 +48,98 @@ class StdioListener:
     """One connection, which is there already; ``start`` and ``stop`` as ``Listeners`` has them.
 
     :param output: of ``take_standard_output``.
-    :param ended: called when the client has closed its end.
+    :param ended: called, perhaps more than once, when the client has closed its end.
     """
 
     def __init__(self, reactor: IReactor, site: Site, output: int, ended: Callable[[], object]) -> None:
         self._reactor = reactor
-        self._site = site
         self._output = output
-        self._ended = ended
+        self._connection = StdioConnection(site, ended)
 
     def start(self) -> Deferred[None]:
         """Begin to serve."""
-        standard_io: Any = StandardIO
-        standard_io(_Ending(self._site.prior_knowledge(), self._ended), 0, self._output, self._reactor)
+        for descriptor in (0, self._output):
+            with contextlib.suppress(OSError):  # not a pipe, or more than this user may have
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        transport: Any = _StandardIO
+        transport(self._connection, 0, self._output, self._reactor)
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
-        """Nothing: who closes standard input ends the connection."""
+        """Nothing: the site finishes the connection, as all others."""
         return succeed(None)
 
 
-class _Ending(Protocol):
-    """Passes everything on to ``inner`` and tells when it is over."""
+class _Reader(ProcessReader):
+    """Reads more at a time than Twisted's, which takes 8 KiB."""
 
-    def __init__(self, inner: Protocol, ended: Callable[[], object]) -> None:
-        self._inner = inner
+    def doRead(self) -> Any:
+        """See ``IReadDescriptor``."""
+        try:
+            data = os.read(self.fd, READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        return self.dataReceived(data)
+
+
+class _StandardIO(StandardIO):
+    def __init__(self, protocol: Protocol, stdin: int, stdout: int, reactor: IReactor) -> None:
+        # What StandardIO does, but for the class of the reader.
+        self.protocol = protocol
+        self._writer = ProcessWriter(reactor, self, "write", stdout)
+        self._reader = _Reader(reactor, self, "read", stdin)
+        self._reader.startReading()
+        self.protocol.makeConnection(self)
+
+
+@implementer(IHalfCloseableProtocol)
+class StdioConnection(Protocol):
+    """HTTP/2 whose two directions end on their own.
+
+    A client that closes standard input sends no more, but may wait for answers: what it has asked for in full is
+    answered, uploads whose last byte has come are stored. One that closes standard output waits for nothing.
+    """
+
+    transport: Any
+
+    def __init__(self, site: Site, ended: Callable[[], object]) -> None:
+        self._site = site
+        self._http2 = site.prior_knowledge()
         self._ended = ended
 
     def connectionMade(self) -> None:
         """See ``IProtocol``."""
-        assert self.transport is not None
-        self._inner.makeConnection(self.transport)
+        self._site.connections.add(self)
+        self._http2.makeConnection(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """See ``IProtocol``."""
-        self._inner.dataReceived(data)
+        self._http2.dataReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """See ``IHalfCloseableProtocol``."""
+        self._http2.input_ended()
+        self._ended()
+
+    def writeConnectionLost(self) -> None:
+        """See ``IHalfCloseableProtocol``."""
+        self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See ``IProtocol``."""
-        self._inner.connectionLost(reason)
+        self._http2.connectionLost(reason)
+        self._site.closed(self)
         self._ended()
+
+    def finish(self) -> None:
+        """Take no further requests; the connection closes when those that run are answered."""
+        self._http2.finish()
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        if not self.transport.disconnected:
+            self.transport.connectionLost(Failure(ConnectionLost("broken off")))
