@@ -157,7 +157,10 @@ class RemoteSettings:
     )
     password_command: str = flag("", str, "COMMAND", "Prints the password of an encrypted remotes file.", secret=True)
     rclone: str = flag(
-        "rclone", parse_text, "PROGRAM", "The rclone to run for remotes that have no driver of their own: a name or a path."
+        "rclone",
+        parse_text,
+        "PROGRAM",
+        "The rclone to run for remotes that have no driver of their own: a name or a path.",
     )
     cache_objects: bool = switch("Remember what lists and uploads said of files.", default=True)
     checkers: int = flag(8, parse_count, "NUMBER", "How many parts of a list are read at once.")
