@@ -34,6 +34,12 @@ def _make_s3(spec: RemoteSpec, loan: Loan) -> IRemote:
     )
 
 
+def _make_bridge(spec: RemoteSpec, loan: Loan) -> IRemote:
+    from resticd.remotes.bridge import BridgeRemote
+
+    return BridgeRemote(spec, loan)
+
+
 LOCAL = Driver(
     "local",
     _make_local,
@@ -170,5 +176,7 @@ WEBDAV_OPTIONS = (
     harmless("owncloud_exclude_mounts", "false"),
 )
 
+BRIDGE = Driver("rclone", _make_bridge, None)
+
 #: What is in use. A type that is not here goes to rclone itself, through ``bridge``.
-REGISTRY = Registry((LOCAL, MEMORY, S3))
+REGISTRY = Registry((LOCAL, MEMORY, S3), BRIDGE)
