@@ -173,8 +173,8 @@ class Loan:
     remotes_file: str | None = None
     checkers: int = 8
     limiter: Limiter | None = None
-    rclone: RcloneSettings = RcloneSettings()
     without: tuple[str, ...] = ()
+    rclone: RcloneSettings = RcloneSettings()
 
 
 @frozen
