@@ -126,14 +126,17 @@ def make_authenticator(
             raise ConfigurationError(f"{flag}: the value is empty")
     if (user is None) != (password is None):
         raise ConfigurationError("--user: needs --pass" if password is None else "--pass: needs --user")
+    challenge = basic_challenge(realm)
     proxies = TrustedProxies() if trusted_proxies is None else trusted_proxies
+    if user_from_header is not None and proxies.is_empty:
+        raise ConfigurationError("--user-from-header: --trusted-proxy trusts nobody, so nobody could log in")
     header = None if user_from_header is None else HeaderLogin(user_from_header, proxies)
     accounts = _accounts(htpasswd, user, password, salt, workers)
     login: ILogin
     if accounts is not None:
         if header is not None:
             _log.warn("--user-from-header is not used: there is a login by password")
-        login = BasicLogin(accounts, Throttle(clock), basic_challenge(realm))
+        login = BasicLogin(accounts, Throttle(clock), challenge)
     elif header is not None:
         login = header
     elif client_ca:

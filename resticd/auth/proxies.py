@@ -54,6 +54,11 @@ class TrustedProxies:
             raise ConfigurationError("--trusted-proxy: none excludes all others")
         return cls(tuple(networks), "unix" in words) if words else cls()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is believed."""
+        return not self.networks and not self.unix_sockets
+
     def trusts(self, peer: IAddress) -> bool:
         """Whether the other end of a connection is one of them."""
         if isinstance(peer, UNIXAddress):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import attrs
 from attrs import frozen
@@ -160,6 +161,25 @@ def parse_header(text: str) -> tuple[str, str]:
     ):
         raise ValueError("not a header such as 'Name: value'")
     return name, value.strip()
+
+
+def parse_base(text: str) -> str:
+    """A path without slashes at its ends, percent-encoded as Go's clients send it; as in rclone ``text`` is plain."""
+    segments = text.strip("/").split("/")
+    if segments == [""]:
+        return ""
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise ValueError("empty segments and dot segments are never served")
+    if re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", text):
+        raise ValueError("not a path such as /backups")
+    return quote("/".join(segments), safe="/!$&'()*+,;=:@")
+
+
+def parse_origin(text: str) -> str:
+    """An origin as browsers send it (RFC 6454, section 6.1), ``null``, or ``*`` for all."""
+    if text not in ("*", "null") and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+", text):
+        raise ValueError("not an origin such as https://host or http://host:8080, without a path")
+    return text
 
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d|w|M|y)")

@@ -14,11 +14,13 @@ from resticd.config.flags import (
     flag,
     flags_of,
     one_of,
+    parse_base,
     parse_count,
     parse_duration,
     parse_header,
     parse_http2,
     parse_number,
+    parse_origin,
     parse_text,
     switch,
 )
@@ -73,8 +75,8 @@ class ListenSettings:
 class HttpSettings:
     """What all requests have in common."""
 
-    baseurl: str = flag("", str, "PREFIX", "Serve below this path; x, /x and /x/ are alike.")
-    allow_origin: str | None = flag(None, parse_text, "ORIGIN", "Let scripts of this origin read answers (CORS).")
+    baseurl: str = flag("", parse_base, "PREFIX", "Serve below this path; x, /x and /x/ are alike.")
+    allow_origin: str | None = flag(None, parse_origin, "ORIGIN", "Let scripts of this origin read answers (CORS).")
     response_header: tuple[tuple[str, str], ...] = flag(
         (), parse_header, "HEADER", "Add this header, 'Name: value', to every answer.", repeats=True
     )

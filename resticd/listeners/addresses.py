@@ -141,7 +141,10 @@ def _parse_stream(text: str, tls: bool | None) -> TcpAddress | EndpointAddress:
         raise ValueError("ports end at 65535")
     if match["ipv6"] is None:
         return TcpAddress(match["host"], port, tls)
-    literal = IPv6Address(match["ipv6"])
+    try:
+        literal = IPv6Address(match["ipv6"])
+    except ValueError:
+        raise ValueError("not an IPv6 address") from None
     return TcpAddress("" if literal.is_unspecified else match["ipv6"], port, tls)
 
 

@@ -145,8 +145,11 @@ class ServerTls:
             context.use_privatekey_file(self._key)
         with _blame("--cert", self._cert, "holds no certificate in PEM form"):
             context.use_certificate_chain_file(self._cert)
-        with _blame("--key", self._key, f"does not fit the certificate in {self._cert}"):
+        try:
             context.check_privatekey()
+        except SSL.Error:
+            # OpenSSL's own words would be that there is no key: it has dropped the one that did not fit.
+            raise ConfigurationError(f"--key: {self._key}: does not fit the certificate in {self._cert}") from None
 
     def _select_protocol(self, _: SSL.Connection, offered: list[bytes]) -> Any:
         # Typed so, since the type of NO_OVERLAPPING_PROTOCOLS has a private name.
