@@ -14,7 +14,7 @@ from resticd.auth.chain import make_authenticator
 from resticd.auth.proxies import TrustedProxies
 from resticd.config.connection import parse_connection
 from resticd.config.flags import flags_of
-from resticd.config.rcloneconf import read_remotes_file
+from resticd.config.rcloneconf import find_remotes_file, read_remotes_file
 from resticd.config.remotes import Remotes
 from resticd.config.settings import FLAGS, ListenSettings, LogSettings, RemoteSettings
 from resticd.errors import ConfigurationError
@@ -28,11 +28,12 @@ from resticd.listeners.stdio import StdioListener, take_standard_output
 from resticd.listeners.systemd import take_inherited_sockets
 from resticd.listeners.tls import configure_tls
 from resticd.listeners.unixsocket import parse_group, parse_mode
-from resticd.observe.scrub import names_secret
+from resticd.observe.scrub import Scrubber, names_secret
 from resticd.observe.setup import Log, LogOptions
 from resticd.observe.stats import Statistics, StatsOptions
-from resticd.remotes.drivers import REGISTRY
-from resticd.remotes.registry import Loan, RemoteSpec
+from resticd.remotes.combine import CombineRemote
+from resticd.remotes.drivers import BRIDGE, REGISTRY
+from resticd.remotes.registry import Loan, RcloneSettings, RemoteSpec
 from resticd.remotes.wrappers.cache import CacheRemote
 from resticd.remotes.wrappers.limiter import LimitedRemote
 from resticd.remotes.wrappers.throttle import ThrottledRemote
@@ -99,21 +100,56 @@ def make_remote(
     for warning in spec.warnings:
         _log.warn("{warning}", warning=warning)
     for name in settings.foreign:
-        if not name.startswith(f"{spec.type}-"):
+        if not name.startswith(f"{spec.type}-") and not _is_bridged(spec):
             _log.debug("--{name} has no meaning here", name=name)
     limiter = TokenBucket(reactor, settings.tpslimit, settings.tpslimit_burst) if settings.tpslimit else None
-    loan = Loan(reactor, workers, client_settings(settings), remotes_file, settings.checkers, limiter, settings.without)
-    remote = REGISTRY.open(spec, loan)
-    driver = REGISTRY.driver(spec.type, spec.source)
-    if limiter is not None and not driver.counts_requests:
-        remote = LimitedRemote(remote, limiter)
-    if settings.cache_objects and driver.remembers:
-        remote = CacheRemote(remote, reactor)
-    if settings.limits_bandwidth:
-        remote = ThrottledRemote(remote, reactor, bandwidth, settings.bwlimit_file)
-    if not remote.capabilities.verifies_hash:
-        remote = VerifyingRemote(remote, workers)
-    return remote
+    loan = Loan(
+        reactor,
+        workers,
+        client_settings(settings),
+        remotes_file,
+        settings.checkers,
+        limiter,
+        without=settings.without,
+        rclone=rclone_settings(settings, spec),
+    )
+
+    def wrapped(spec: RemoteSpec) -> IRemote:
+        if spec.upstreams:
+            return CombineRemote({name: wrapped(upstream) for name, upstream in spec.upstreams.items()})
+        remote = REGISTRY.open(spec, loan)
+        driver = REGISTRY.driver(spec.type, spec.source)
+        if limiter is not None and not driver.counts_requests:
+            remote = LimitedRemote(remote, limiter)
+        if settings.cache_objects and driver.remembers:
+            remote = CacheRemote(remote, reactor)
+        if settings.limits_bandwidth:
+            remote = ThrottledRemote(remote, reactor, bandwidth, settings.bwlimit_file)
+        if not remote.capabilities.verifies_hash:
+            remote = VerifyingRemote(remote, workers)
+        return remote
+
+    return wrapped(spec)
+
+
+def rclone_settings(settings: Settings, spec: RemoteSpec) -> RcloneSettings:
+    """How rclone is run for remotes that have no driver of their own."""
+    return RcloneSettings(
+        settings.rclone,
+        # Asked for again, since a remote that is described on the fly may lead to a section.
+        find_remotes_file(settings.config, os.environ) or "",
+        settings.password_command,
+        settings.foreign,
+        os.environ,
+        Scrubber(secrets_of(settings, spec)).scrub,
+    )
+
+
+def _is_bridged(spec: RemoteSpec) -> bool:
+    """Whether rclone serves a remote, or a part of it."""
+    if spec.upstreams:
+        return any(map(_is_bridged, spec.upstreams.values()))
+    return REGISTRY.driver(spec.type, spec.source) is BRIDGE
 
 
 def secrets_of(settings: Settings, spec: RemoteSpec) -> Iterator[str]:
@@ -141,7 +177,17 @@ def remote_depends_on(settings: Settings, spec: RemoteSpec) -> tuple[object, ...
     """All that a remote is made of: equal tuples make equal remotes."""
     names = [flag.attribute for flag in flags_of(RemoteSettings)]
     names += ["tpslimit", "tpslimit_burst", "bwlimit_file", "limits_bandwidth", "without"]
-    return (spec, spec.text, *(getattr(settings, name) for name in names))
+    return (spec, spec.text, _stamp(settings, spec), *(getattr(settings, name) for name in names))
+
+
+def _stamp(settings: Settings, spec: RemoteSpec) -> object:
+    """Tells a remotes file from a changed one, where rclone reads it: what it reads there besides, nobody knows."""
+    path = find_remotes_file(settings.config, os.environ) if _is_bridged(spec) else None
+    try:
+        found = Path(path).stat() if path is not None else None
+    except OSError:
+        return None
+    return found and (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
