@@ -14,9 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
 # Debian packages: of the environment, and of programs that only the tests use (systemd: systemd-socket-activate;
-# memcached: Swift; the others: WebDAV servers).
+# memcached: Swift; openssh-server: SFTP; the others: WebDAV servers).
 VENV_PACKAGES := python3-venv
-TEST_PACKAGES := systemd memcached apache2-bin lighttpd lighttpd-mod-webdav
+TEST_PACKAGES := systemd memcached openssh-server apache2-bin lighttpd lighttpd-mod-webdav
 
 .PHONY: help venv peers serve test lint bench clean
 
