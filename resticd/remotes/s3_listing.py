@@ -12,12 +12,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
 
-from attrs import define, frozen
+from attrs import define
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,7 +23,7 @@ from twisted.python.failure import Failure
 from resticd.errors import BadGateway, NotFound
 from resticd.interfaces import Entry
 from resticd.remotes.s3_manners import PROBE
-from resticd.remotes.s3_xml import child_text, children, parse_xml
+from resticd.remotes.s3_page import Page, parse_page
 
 if TYPE_CHECKING:
     from resticd.remotes.s3_api import S3Api
@@ -41,60 +39,6 @@ _MOST_RANGES = 4096
 _FLAT = re.compile(r"[0-9a-f]{64}\Z")
 _NESTED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}\Z")
 _log = Logger(namespace="resticd.remotes.s3")
-
-
-@frozen
-class Page:
-    """One page of a list.
-
-    :ivar entries: with whole keys.
-    :ivar following: where the next page begins: a token, for version 1 a key; None behind the last page.
-    """
-
-    entries: list[Entry]
-    following: str | None
-
-
-def parse_page(data: bytes, version: int, prefix: str) -> Page:
-    """One answer of ListObjects. Raises ``ValueError`` for whatever could be a page that is not whole."""
-    root = parse_xml(data, "ListBucketResult")
-    encoded = child_text(root, "EncodingType") == "url"
-
-    def text(element_text: str | None) -> str:
-        return unquote_plus(element_text or "") if encoded else element_text or ""
-
-    truncated = child_text(root, "IsTruncated")
-    if truncated not in ("true", "false"):
-        raise ValueError("it does not say whether it is the last one")
-    echoed = child_text(root, "Prefix")
-    if echoed is not None and text(echoed) != prefix:
-        raise ValueError("it is for another prefix")
-    entries = []
-    for item in children(root, "Contents"):
-        key, size = text(child_text(item, "Key")), child_text(item, "Size") or ""
-        if not key.startswith(prefix) or not size.isdecimal():
-            raise ValueError("an object of it has no proper key or size")
-        entries.append(Entry(key, int(size), _modified(child_text(item, "LastModified"))))
-    count = child_text(root, "KeyCount")
-    if count and count.isdecimal() and int(count) != len(entries):
-        raise ValueError(f"it announces {count} objects and has {len(entries)}")
-    if truncated == "false":
-        return Page(entries, None)
-    if version == 2:
-        following = child_text(root, "NextContinuationToken")
-    else:
-        marker = child_text(root, "NextMarker")
-        following = text(marker) if marker else entries[-1].key if entries else None
-    if not following:
-        raise ValueError("it does not say where it goes on")
-    return Page(entries, following)
-
-
-def _modified(value: str | None) -> float | None:
-    try:
-        return datetime.fromisoformat(value).timestamp() if value else None
-    except ValueError:
-        return None
 
 
 @define
