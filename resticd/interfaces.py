@@ -39,6 +39,17 @@ class Entry(NamedTuple):
     modified: float | None
 
 
+class Leaves(NamedTuple):
+    """The objects right below one prefix, in columns: three lists instead of an ``Entry`` for each."""
+
+    #: ends with a slash, or is empty
+    prefix: str
+    #: what stands behind the prefix in each key
+    names: list[str]
+    #: in bytes
+    sizes: list[int]
+
+
 @frozen
 class Stat:
     """What is known of one stored object."""
@@ -174,6 +185,13 @@ class IRemote(Interface):
 
     def usage() -> Deferred[Usage]:
         """Room on the remote, or ``Unsupported``."""
+
+
+class ILeafyRemote(IRemote):
+    """A remote that lists whole directories faster than single objects."""
+
+    def list_leaves(prefix: str) -> AsyncGenerator[Leaves, None]:
+        """As ``list``. Each directory comes once; none of them may be changed by the caller."""
 
 
 class IPromptRemote(IRemote):

@@ -32,10 +32,10 @@ async def get_list(repositories: Repositories, request: StreamingRequest, direct
     try:
         # One page is looked ahead, so that most lists have a length and an error in their making has a status.
         first = await _next_page(pages)
-        second = await _next_page(pages) if first else []
+        second = await _next_page(pages) if first is not None else None
         request.setHeader(b"content-type", content_type.encode())
-        if not second:
-            text = f"[{encode(first)}]".encode()
+        if first is None or second is None:
+            text = b"[]" if first is None else f"[{encode(first)}]".encode()
             request.setHeader(b"content-length", b"%d" % len(text))
             request.write(text)
         else:
@@ -45,22 +45,22 @@ async def get_list(repositories: Repositories, request: StreamingRequest, direct
     request.finish()
 
 
-async def _next_page(pages: AsyncIterator[list[Listed]]) -> list[Listed]:
-    """The next page, empty at the end. (``anext`` with a default leaves a generator that cannot be closed on Python
+async def _next_page(pages: AsyncIterator[Listed]) -> Listed | None:
+    """The next page, None at the end. (``anext`` with a default leaves a generator that cannot be closed on Python
     3.11.)
     """
     try:
         return await anext(pages)
     except StopAsyncIteration:
-        return []
+        return None
 
 
 async def _write_pages(
     request: StreamingRequest,
-    first: list[Listed],
-    second: list[Listed],
-    rest: AsyncIterator[list[Listed]],
-    encode: Callable[[list[Listed]], str],
+    first: Listed,
+    second: Listed,
+    rest: AsyncIterator[Listed],
+    encode: Callable[[Listed], str],
 ) -> None:
     writer = _PatientWriter(request)
     try:
@@ -72,13 +72,13 @@ async def _write_pages(
     request.write(b"]")
 
 
-def _encode_v1(page: list[Listed]) -> str:
+def _encode_v1(page: Listed) -> str:
     """Names are hexadecimal digits, so JSON needs no escapes."""
-    return ",".join([f'"{name}"' for name, _ in page])
+    return '"' + '","'.join(page.names) + '"'
 
 
-def _encode_v2(page: list[Listed]) -> str:
-    return ",".join([f'{{"name":"{name}","size":{size}}}' for name, size in page])
+def _encode_v2(page: Listed) -> str:
+    return ",".join([f'{{"name":"{name}","size":{size}}}' for name, size in zip(*page, strict=True)])
 
 
 @implementer(IPushProducer)

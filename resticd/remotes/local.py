@@ -14,13 +14,32 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from resticd.errors import StorageError
-from resticd.interfaces import Capabilities, Entry, IBody, IPromptRemote, IUpload, Piece, Stat, Usage
+from resticd.interfaces import (
+    Capabilities,
+    Entry,
+    IBody,
+    ILeafyRemote,
+    IPromptRemote,
+    IUpload,
+    Leaves,
+    Piece,
+    Stat,
+    Usage,
+)
 from resticd.remotes.local_body import LocalBody
 from resticd.remotes.local_errors import our_errors
+from resticd.remotes.local_memory import DirectoryMemory
 from resticd.remotes.local_place import Place
 from resticd.remotes.local_prompt import PromptReader
 from resticd.remotes.local_small import SMALL, SmallUpload
-from resticd.remotes.local_tree import Way, leftovers, read_directory, remove_empty_directories, remove_leftover
+from resticd.remotes.local_tree import (
+    Listing,
+    Way,
+    leftovers,
+    read_directory,
+    remove_empty_directories,
+    remove_leftover,
+)
 from resticd.remotes.local_upload import LocalUpload, RunningUploads, TemporaryFile
 
 if TYPE_CHECKING:
@@ -30,13 +49,17 @@ if TYPE_CHECKING:
 #: Entries on a page of a list.
 PAGE = 1000
 
+# In the class ``list`` is a method.
+Waiting = list[tuple[str, Way]]
+Listings = list[Listing]
+
 #: What is done for speed alone, by the name under which a remote can do without it.
-TECHNIQUES = ("small-uploads", "prompt-reads")
+TECHNIQUES = ("small-uploads", "prompt-reads", "directory-memory")
 
 _MISSING = "there is no such file"
 
 
-@implementer(IPromptRemote)
+@implementer(IPromptRemote, ILeafyRemote)
 class LocalRemote:
     """See ``IRemote``. Every call to the disk runs in a worker.
 
@@ -56,6 +79,7 @@ class LocalRemote:
         self._uploads = RunningUploads()
         self._prompt = PromptReader(self._root)
         self._promptly = "prompt-reads" not in without
+        self._memory = None if "directory-memory" in without else DirectoryMemory(self._prompt.learn)
         self._stopped = False
         self._sweep: Deferred[None] | None = None
 
@@ -115,12 +139,33 @@ class LocalRemote:
     async def list(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
         """See ``IRemote``. One directory and the names of those that wait are in memory at a time."""
         await self._workers.run(self._place.check)
-        waiting: list[tuple[str, Way]] = [(prefix, frozenset())]
+        waiting: Waiting = [(prefix, frozenset())]
         while waiting:
             listing = await self._workers.run(read_directory, self._place, *waiting.pop())
-            for start in range(0, len(listing.files), PAGE):
-                yield listing.files[start : start + PAGE]
+            rows = zip(listing.names, listing.sizes, listing.modified or (), strict=True)
+            entries = [Entry(listing.prefix + name, size, modified) for name, size, modified in rows]
+            for start in range(0, len(entries), PAGE):
+                yield entries[start : start + PAGE]
             waiting += [(directory, listing.way) for directory in listing.directories]
+
+    async def list_leaves(self, prefix: str) -> AsyncGenerator[Leaves, None]:
+        """See ``ILeafyRemote``."""
+        await self._workers.run(self._place.check)
+        waiting: Waiting = [(prefix, frozenset())]
+        while waiting:
+            for listing in await self._workers.run(self._read_directories, waiting):
+                yield Leaves(listing.prefix, listing.names, listing.sizes)
+
+    def _read_directories(self, waiting: Waiting) -> Listings:
+        """As many of the directories that wait as make a page or more; what lies in them waits then."""
+        listings: Listings = []
+        files = 0
+        while waiting and files < PAGE:
+            listing = read_directory(self._place, *waiting.pop(), memory=self._memory)
+            waiting += [(directory, listing.way) for directory in listing.directories]
+            listings.append(listing)
+            files += len(listing.names)
+        return listings
 
     def open(self, key: str, span: Span | None = None) -> Deferred[IBody]:
         """See ``IRemote``."""

@@ -9,12 +9,14 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from resticd.interfaces import Entry
 from resticd.remotes.local_errors import our_errors
 from resticd.remotes.local_place import Place
 from resticd.remotes.local_upload import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
+
+if TYPE_CHECKING:
+    from resticd.remotes.local_memory import DirectoryMemory
 
 #: Seconds after which a temporary file is a leftover even where its lock cannot be had (a network file system's may
 #: lie).
@@ -25,9 +27,14 @@ Way = frozenset[tuple[int, int]]
 
 
 class Listing(NamedTuple):
-    """What lies in one directory."""
+    """What lies in one directory: the files in columns, and the directories."""
 
-    files: list[Entry]
+    prefix: str
+    names: list[str]
+    #: in bytes
+    sizes: list[int]
+    #: seconds since the epoch; not known of what was remembered (``local_memory``)
+    modified: list[float] | None
     #: the prefixes of the directories in it
     directories: list[str]
     way: Way
@@ -38,51 +45,77 @@ def is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
-def read_directory(place: Place, prefix: str, above: Way) -> Listing:
+def read_directory(place: Place, prefix: str, above: Way, memory: DirectoryMemory | None = None) -> Listing:
     """What lies in the directory whose keys begin with ``prefix``.
 
     Links are followed. A directory that is gone is empty, a name that is gone before it was looked at is left out; a
     link that leads nowhere is an error, as what it led to may be on a disk that is not mounted. A directory that lies
     in itself by a link is empty the second time.
+
+    :param memory: what is remembered of directories that have not changed since; ``modified`` is None then.
     """
-    listing = Listing([], [], above)
     path = place.root / prefix
     with our_errors(f"listing {prefix}"):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             place.confirm_missing(path)
-            return listing
+            return Listing(prefix, [], [], [], [], above)
         try:
-            identity = _identity(os.fstat(fd))
+            about = os.fstat(fd)
+            identity = _identity(about)
             if identity in above:
-                return listing
-            # listdir and stat with dir_fd are faster than scandir, whose entries make a path each.
-            for name in os.listdir(fd):  # noqa: PTH208 - a descriptor is not a path
-                about = _look(name, fd)
-                if about is None:
-                    continue
-                if stat.S_ISDIR(about.st_mode):
-                    listing.directories.append(f"{prefix}{name}/")
-                elif stat.S_ISREG(about.st_mode) and not is_temporary(name):
-                    listing.files.append(Entry(prefix + name, about.st_size, about.st_mtime))
+                return Listing(prefix, [], [], [], [], above)
+            way = above | {identity}
+            remembered = None if memory is None else memory.recall(prefix, about)
+            if remembered is not None:
+                names, sizes, directories = remembered
+                return Listing(prefix, names, sizes, None, [f"{prefix}{name}/" for name in directories], way)
+            settled = memory is not None and memory.can_keep(about)
+            listing, links = _read(fd, prefix, way)
+            if memory is not None and settled and not links:
+                memory.keep(about, fd, listing)
+            return listing
         finally:
             os.close(fd)
-    return listing._replace(way=above | {identity})
 
 
-def _look(name: str, fd: int) -> os.stat_result | None:
-    """What ``name`` in an open directory is; None where it is gone."""
-    try:
-        return os.stat(name, dir_fd=fd)
-    except FileNotFoundError:
+def _read(fd: int, prefix: str, way: Way) -> tuple[Listing, bool]:
+    """What lies in an open directory, and whether any of it is a link."""
+    names: list[str] = []
+    sizes: list[int] = []
+    modified: list[float] = []
+    directories: list[str] = []
+    links = False
+    # listdir and stat with dir_fd are faster than scandir, whose entries make a path each.
+    for name in os.listdir(fd):
         try:
             about = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            mode = about.st_mode
+            if stat.S_ISLNK(mode):
+                links = True
+                about = os.stat(name, dir_fd=fd)
+                mode = about.st_mode
         except FileNotFoundError:
-            return None
-        if stat.S_ISLNK(about.st_mode):
-            raise
-        return about  # made again in between
+            if _is_link(name, fd):
+                raise
+            continue
+        if stat.S_ISREG(mode):
+            if name[0] != "." or not is_temporary(name):
+                names.append(name)
+                sizes.append(about.st_size)
+                modified.append(about.st_mtime)
+        elif stat.S_ISDIR(mode):
+            directories.append(f"{prefix}{name}/")
+    return Listing(prefix, names, sizes, modified, directories, way), links
+
+
+def _is_link(name: str, fd: int) -> bool:
+    """Whether ``name`` in an open directory is a link, to nowhere then; False where it is gone."""
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _identity(about: os.stat_result) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import re
 from resticd.repository.names import CONFIG, Blob, Directory, Repository
 
 _DATA = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+_DATA_DIRECTORY = re.compile(r"[0-9a-f]{2}/")
 _FLAT = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -32,6 +33,25 @@ def blob_key(blob: Blob) -> str:
     if blob.type == "data":
         return f"{prefix}data/{blob.name[:2]}/{blob.name}"
     return f"{prefix}{blob.type}/{blob.name}"
+
+
+def all_blobs(directory: Directory, prefix: str, names: list[str]) -> bool:
+    """Whether ``blob_name`` takes all of ``prefix`` with each of ``names`` behind it; a few times faster.
+
+    :param prefix: of a directory at or below that of ``directory``.
+    """
+    rest = prefix[len(directory_prefix(directory)) :]
+    if directory.type == "data":
+        if not _DATA_DIRECTORY.fullmatch(rest) or {name[:2] for name in names} - {rest[:2]}:
+            return False
+    elif rest:
+        return False
+    text = "".join(names)
+    try:
+        # Spaces and upper case do not come back as they were.
+        return set(map(len, names)) <= {64} and bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
 
 
 def blob_name(directory: Directory, key: str) -> str | None:

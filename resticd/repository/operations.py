@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from attrs import define, evolve
 
@@ -21,8 +21,8 @@ from resticd.errors import (
     Unsupported,
 )
 from resticd.events import Change
-from resticd.interfaces import IPromptRemote
-from resticd.repository.layout import blob_key, blob_name, directory_prefix, repository_prefix
+from resticd.interfaces import ILeafyRemote, IPromptRemote
+from resticd.repository.layout import all_blobs, blob_key, blob_name, directory_prefix, repository_prefix
 from resticd.repository.names import TYPES, Blob, Directory, Repository
 from resticd.streams import ThreadedWriter
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 class Listed(NamedTuple):
-    """One file of a list."""
+    """Some files of a list, in columns."""
 
-    name: str
+    names: list[str]
     #: in bytes
-    size: int
+    sizes: list[int]
 
 
 class Repositories:
@@ -107,19 +107,31 @@ class Repositories:
         self._policy.check_read(caller, blob.repository)
         return self._prompt.prompt_read(blob_key(blob), span, most)
 
-    async def list(self, caller: Caller, directory: Directory) -> AsyncGenerator[builtins.list[Listed], None]:
+    async def list(self, caller: Caller, directory: Directory) -> AsyncGenerator[Listed, None]:
         """All files of a type, as pages without empty ones; what is not restic's is left out.
 
         Ends by itself only when the list is complete.
         """
         self._policy.check_read(caller, directory.repository)
+        pages = self._list_leaves(directory) if ILeafyRemote.providedBy(self._remote) else self._list_entries(directory)
+        async with aclosing(pages):
+            async for page in pages:
+                if page.names:
+                    yield page
+
+    async def _list_leaves(self, directory: Directory) -> AsyncGenerator[Listed, None]:
+        async with aclosing(cast(ILeafyRemote, self._remote).list_leaves(directory_prefix(directory))) as pages:
+            async for prefix, names, sizes in pages:
+                if all_blobs(directory, prefix, names):
+                    yield Listed(names, sizes)
+                else:
+                    found = zip(names, sizes, strict=True)
+                    yield _columns((blob_name(directory, prefix + name), size) for name, size in found)
+
+    async def _list_entries(self, directory: Directory) -> AsyncGenerator[Listed, None]:
         async with aclosing(self._remote.list(directory_prefix(directory))) as pages:
             async for page in pages:
-                listed = [
-                    Listed(name, entry.size) for entry in page if (name := blob_name(directory, entry.key)) is not None
-                ]
-                if listed:
-                    yield listed
+                yield _columns((blob_name(directory, entry.key), entry.size) for entry in page)
 
     async def delete(self, caller: Caller, blob: Blob) -> None:
         """Remove a file; one that is missing is a success."""
@@ -189,6 +201,12 @@ class Repositories:
         finally:
             body.close()
         return digest.hexdigest()
+
+
+def _columns(found: Iterable[tuple[str | None, int]]) -> Listed:
+    """What is restic's of ``found``: names, None for what is not, and sizes."""
+    rows = [(name, size) for name, size in found if name is not None]
+    return Listed([name for name, _ in rows], [size for _, size in rows])
 
 
 @define

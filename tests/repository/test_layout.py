@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resticd.repository.layout import blob_key, blob_name, directory_prefix, repository_prefix
+from resticd.repository.layout import all_blobs, blob_key, blob_name, directory_prefix, repository_prefix
 from resticd.repository.names import TYPES, Blob, Directory, Repository
 
 NAME = "2159dd48f8a24f33c307b750592773f8b71ff8d11452132a7b2e2a6a01611be1"
@@ -60,3 +60,31 @@ def test_what_is_not_restics_is_not_shown(kind: str, rest: str) -> None:
     """Foreign files, other servers' temporary files and misplaced ones have no name."""
     directory = Directory(Repository(("a",)), kind)
     assert blob_name(directory, directory_prefix(directory) + rest) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "rest", "name"),
+    [
+        ("data", "21/", NAME),
+        ("data", "22/", NAME),
+        ("data", "", NAME),
+        ("data", "x/21/", NAME),
+        ("data", "2/", NAME),
+        ("keys", "", NAME),
+        ("keys", "21/", NAME),
+        ("keys", "", NAME.upper()),
+        ("keys", "", NAME[:-1] + "\n"),
+        ("keys", "", NAME[:-1] + " "),
+        ("keys", "", NAME[:-2]),
+        ("keys", "", NAME + "00"),
+        ("keys", "", NAME[:-1] + "\udcff"),
+        ("keys", "", NAME[:-1] + "é"),
+    ],
+)
+def test_whole_directories_are_judged_as_their_files(kind: str, rest: str, name: str) -> None:
+    """One by one or all at once makes no difference."""
+    directory = Directory(Repository(("a",)), kind)
+    prefix = directory_prefix(directory) + rest
+    good = [number + NAME[2:] if kind == "keys" else NAME[:2] + number + NAME[4:] for number in ("00", "01", "ff")]
+    one_by_one = all(blob_name(directory, prefix + each) == each for each in (*good, name))
+    assert all_blobs(directory, prefix, [*good, name]) == one_by_one
