@@ -203,6 +203,8 @@ class Conformance:
     #: no more bytes than this are on their way between a producer and a consumer that waits
     flight = 4 * 1024 * 1024
 
+    #: keys that the remote takes
+    keys = KEYS
     #: names of repositories that the remote keeps apart
     odd_names = ODD_NAMES
 
@@ -242,14 +244,14 @@ class Conformance:
 
     @pytest_twisted.ensureDeferred
     async def test_what_is_put_is_there(self, remote: IRemote) -> None:
-        for key in KEYS:
+        for key in self.keys:
             data = os.urandom(1000)
             stat = await put(remote, key, data)
             assert stat.size == 1000
             assert (await remote.stat(key)).size == 1000
             assert await get(remote, key) == data
         found = await everything(remote)
-        assert {key: entry.size for key, entry in found.items()} == dict.fromkeys(KEYS, 1000)
+        assert {key: entry.size for key, entry in found.items()} == dict.fromkeys(self.keys, 1000)
 
     @pytest_twisted.ensureDeferred
     async def test_odd_names(self, remote: IRemote) -> None:
