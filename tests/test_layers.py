@@ -20,14 +20,15 @@ ALLOWED: dict[str, set[str]] = {
     "observe": set(),
     "repository": set(),
     "transport": set(),
-    "remotes": {"transport", "remotes.registry"},
+    "remotes": {"transport", "remotes.registry", "remotes.claims"},
     "remotes.wrappers": set(),
-    "remotes.registry": {"transport"},
+    "remotes.registry": {"transport", "remotes.claims"},
+    "remotes.claims": set(),
     "http": {"repository", "auth"},
     "listeners": {"http"},
     "config": {"remotes.registry"},
     "sd_notify": set(),
-    "processes": {"auth", "observe", "remotes"},
+    "processes": {"auth", "observe", "remotes.claims"},
 }
 #: The composition root and what starts it see everything.
 UNBOUND = {

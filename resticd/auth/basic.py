@@ -19,7 +19,7 @@ from resticd.errors import ConfigurationError, Unauthorized
 
 if TYPE_CHECKING:
     from resticd.auth.login import IAccounts
-    from resticd.auth.throttle import Throttle
+    from resticd.auth.throttle import IThrottle
     from resticd.interfaces import Introduction
 
 DEFAULT_REALM = "resticd"
@@ -96,7 +96,7 @@ class BasicLogin:
     there cannot slow down a backup that runs. All others take their turn at the ``throttle``.
     """
 
-    def __init__(self, accounts: IAccounts, throttle: Throttle, challenge: str) -> None:
+    def __init__(self, accounts: IAccounts, throttle: IThrottle, challenge: str) -> None:
         self.challenge: str | None = challenge
         self._accounts = accounts
         self._throttle = throttle

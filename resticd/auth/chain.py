@@ -15,7 +15,7 @@ from resticd.auth.header import HeaderLogin
 from resticd.auth.login import IAccounts, ILogin
 from resticd.auth.proxies import TrustedProxies, address_text
 from resticd.auth.singleaccount import DEFAULT_SALT, SingleAccount
-from resticd.auth.throttle import Throttle
+from resticd.auth.throttle import IThrottle, Throttle
 from resticd.errors import ConfigurationError
 from resticd.interfaces import Caller, IAuthenticator, Introduction
 
@@ -107,6 +107,7 @@ def make_authenticator(
     user_from_header: str | None = None,
     trusted_proxies: TrustedProxies | None = None,
     client_ca: bool = False,
+    throttle: IThrottle | None = None,
 ) -> IAuthenticator:
     """The authenticator for the flags of the same names; None is a flag that was not given.
 
@@ -120,6 +121,7 @@ def make_authenticator(
     :param password: ``--pass``
     :param trusted_proxies: ``--trusted-proxy``, None for loopback and unix sockets.
     :param client_ca: whether ``--client-ca`` is given.
+    :param throttle: where it is shared with other processes.
     """
     for flag, value in (("--htpasswd", htpasswd), ("--user", user), ("--pass", password)):
         if value == "":
@@ -136,7 +138,7 @@ def make_authenticator(
     if accounts is not None:
         if header is not None:
             _log.warn("--user-from-header is not used: there is a login by password")
-        login = BasicLogin(accounts, Throttle(clock), challenge)
+        login = BasicLogin(accounts, throttle or Throttle(clock), challenge)
     elif header is not None:
         login = header
     elif client_ca:

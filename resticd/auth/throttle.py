@@ -6,7 +6,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredLock
@@ -43,6 +43,13 @@ class _Record:
         """Seconds between the last failure and the next attempt."""
         # the exponent is bounded because failures are not
         return min(FIRST_DELAY * 2.0 ** min(self.failures - 1, 16), LONGEST_DELAY) if self.failures else 0.0
+
+
+class IThrottle(Protocol):
+    """Slows attempts down; ``processes.logins`` has one for several processes."""
+
+    async def attempt(self, network: str, check: Callable[[], Coroutine[Deferred[Any], Any, bool]]) -> bool:
+        """See ``Throttle``."""
 
 
 class Throttle:

@@ -42,9 +42,14 @@ class AuditLog:
 
     :param path: made with mode 640 where it is missing; ``--audit-log``.
     :param now: the time in seconds since the epoch.
+    :param shared: whether other processes write to the file too. A record of which only a part could be written is
+        written again as a whole then, on a line of its own: the next bytes in the file may be another's.
     """
 
-    def __init__(self, path: str, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: str, clock: IReactorTime, now: Callable[[], float] = time.time, *, shared: bool = False
+    ) -> None:
+        self._shared = shared
         self._file = AppendFile(path, clock, self._complain)
         self._now = now
         #: records that wait, and how much of the first one is written
@@ -115,6 +120,11 @@ class AuditLog:
         if self._begun == len(line):
             self._waiting.popleft()
             self._waiting_bytes -= len(line)
+            self._begun = 0
+        elif self._shared and self._begun:
+            again = b"\n" + line.removeprefix(b"\n")
+            self._waiting[0] = again
+            self._waiting_bytes += len(again) - len(line)
             self._begun = 0
 
     def _complain(self, sentence: str) -> None:

@@ -30,7 +30,14 @@ def _make_s3(spec: RemoteSpec, loan: Loan) -> IRemote:
     from resticd.remotes.s3 import make_s3
 
     return make_s3(
-        spec.options, spec.path, loan.reactor, loan.workers, loan.client, limiter=loan.limiter, checkers=loan.checkers
+        spec.options,
+        spec.path,
+        loan.reactor,
+        loan.workers,
+        loan.client,
+        limiter=loan.limiter,
+        checkers=loan.checkers,
+        claims=loan.claims_of(spec),
     )
 
 
@@ -71,7 +78,7 @@ LOCAL = Driver(
     remembers=False,
 )
 
-MEMORY = Driver("memory", _make_memory, (harmless("discard", "false"),), remembers=False)
+MEMORY = Driver("memory", _make_memory, (harmless("discard", "false"),), remembers=False, shareable=False)
 
 S3_OPTIONS = (
     used("provider"),

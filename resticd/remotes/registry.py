@@ -18,6 +18,7 @@ Every option that rclone has for the type is named, so that what a user wrote is
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from resticd.errors import ConfigurationError
+from resticd.remotes.claims import Claims
 
 if TYPE_CHECKING:
     from resticd.interfaces import IRemote
@@ -154,6 +156,11 @@ class RcloneSettings:
     clean: Callable[[str], str] = str
 
 
+def _own_claims(_: str) -> Claims:
+    """Claims among the uploads of this process, through one remote."""
+    return Claims()
+
+
 @frozen
 class Loan:
     """What the service lends to every driver.
@@ -165,6 +172,7 @@ class Loan:
         ``counts_requests``.
     :ivar rclone: for the bridge to rclone.
     :ivar without: the techniques to do without, for comparison (``--without``).
+    :ivar claims: makes what ``claims_of`` returns, of a name for the remote.
     """
 
     reactor: Any
@@ -174,7 +182,13 @@ class Loan:
     checkers: int = 8
     limiter: Limiter | None = None
     without: tuple[str, ...] = ()
+    claims: Callable[[str], Claims] = _own_claims
     rclone: RcloneSettings = RcloneSettings()
+
+    def claims_of(self, spec: RemoteSpec) -> Claims:
+        """The claims on keys of one remote; where several processes serve it they are those of all of them."""
+        # The text has secrets; equal digests are the same place in every process.
+        return self.claims(hashlib.sha256(spec.text.encode()).hexdigest()[:16])
 
 
 @frozen
@@ -189,6 +203,7 @@ class Driver:
     :ivar counts_requests: whether it waits for ``Loan.limiter`` before each request, so that nothing above has to.
     :ivar remembers: whether what lists and uploads said is worth remembering (``--cache-objects``): not where asking
         is cheap.
+    :ivar shareable: whether several processes can serve one remote of this type (``--workers``).
     """
 
     type: str
@@ -198,6 +213,7 @@ class Driver:
     aliases: tuple[str, ...] = ()
     counts_requests: bool = False
     remembers: bool = True
+    shareable: bool = True
 
     def open(self, spec: RemoteSpec, loan: Loan) -> IRemote:
         """The remote, not started. Raises ``ConfigurationError`` where the spec, or the installation, will not do."""

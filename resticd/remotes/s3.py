@@ -47,12 +47,14 @@ def make_s3(
     *,
     limiter: Limiter | None = None,
     checkers: int = CHECKERS,
+    claims: Claims | None = None,
 ) -> S3Remote:
     """The remote that ``path`` names. Raises ``ConfigurationError``.
 
     :param options: rclone's, see ``S3Options``.
     :param path: ``bucket`` or ``bucket/some/prefix``.
     :param checkers: how many requests list at once (``--checkers``).
+    :param claims: where they are shared with other processes.
     """
     bucket, _, prefix = path.strip("/").partition("/")
     if not bucket:
@@ -63,7 +65,7 @@ def make_s3(
     client = HttpClient(reactor, settings, limiter)
     parsed = S3Options.parse(options)
     api = S3Api(client, parsed, bucket, Credentials(parsed, workers), reactor)
-    return S3Remote(api, "".join(f"{segment}/" for segment in segments), workers, checkers)
+    return S3Remote(api, "".join(f"{segment}/" for segment in segments), workers, checkers, claims)
 
 
 @implementer(IRemote)
@@ -77,14 +79,16 @@ class S3Remote:
 
     _log = Logger(namespace="resticd.remotes.s3")
 
-    def __init__(self, api: S3Api, root: str, workers: Workers, checkers: int = CHECKERS) -> None:
+    def __init__(
+        self, api: S3Api, root: str, workers: Workers, checkers: int = CHECKERS, claims: Claims | None = None
+    ) -> None:
         self._api = api
         self._root = root
         self._workers = workers
         self._lookup = ObjectLookup(api)
         self._listing = Listing(api, self._lookup, workers, root, checkers)
         self._server = AskedOnce(api, root)
-        self._claims = Claims()
+        self._claims = claims or Claims()
         self._sweeping: Deferred[None] | None = None
 
     @property

@@ -208,3 +208,24 @@ def test_a_truncated_file_goes_on(audit: Audit) -> None:
 def test_a_file_that_cannot_be_opened_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"--audit-log: cannot open /.*/none/audit: No such file or directory"):
         AuditLog(str(tmp_path / "none/audit"), Clock()).start()
+
+
+@pytest.mark.parametrize("room", [1, 60])
+def test_a_record_that_was_cut_beside_another_process_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """What the other one writes meanwhile is no part of it, and each whole record is a line."""
+    audit = Audit(tmp_path / "audit.jsonl", monkeypatch)
+    audit.log = AuditLog(str(audit.path), audit.clock, lambda: 1795867200.25, shared=True)
+    audit.log.start()
+    audit.room = room
+    audit.log.emit(stored(1))
+    audit.log.emit(stored(2))
+    audit.room = None
+    with audit.path.open("a") as other:
+        other.write('\n{"size": 3}\n')
+    audit.clock.advance(RETRY_EVERY)
+    lines = audit.path.read_text().splitlines()
+    assert [json.loads(line)["size"] for line in lines if line.startswith("{") and line.endswith("}")][-2:] == [1, 2]
+    assert sum(line.endswith("}") for line in lines) == 3
+    audit.log.stop()
