@@ -41,6 +41,12 @@ def _make_s3(spec: RemoteSpec, loan: Loan) -> IRemote:
     )
 
 
+def _make_webdav(spec: RemoteSpec, loan: Loan) -> IRemote:
+    from resticd.remotes.webdav import make_webdav
+
+    return make_webdav(spec.options, spec.path, loan.reactor, loan.client, limiter=loan.limiter, checkers=loan.checkers)
+
+
 def _make_bridge(spec: RemoteSpec, loan: Loan) -> IRemote:
     from resticd.remotes.bridge import BridgeRemote
 
@@ -176,14 +182,17 @@ WEBDAV_OPTIONS = (
     secret("headers"),
     used("unix_socket"),
     used("auth_redirect", "false"),
-    used("nextcloud_chunk_size", "10Mi"),
+    # Nextcloud takes larger bodies in one piece, too, where its web server and PHP allow it.
+    harmless("nextcloud_chunk_size", "10Mi"),
     refused("encoding"),
     harmless("pacer_min_sleep", "10ms"),
     harmless("owncloud_exclude_shares", "false"),
     harmless("owncloud_exclude_mounts", "false"),
 )
 
+WEBDAV = Driver("webdav", _make_webdav, WEBDAV_OPTIONS, extra="webdav", counts_requests=True)
+
 BRIDGE = Driver("rclone", _make_bridge, None)
 
 #: What is in use. A type that is not here goes to rclone itself, through ``bridge``.
-REGISTRY = Registry((LOCAL, MEMORY, S3), BRIDGE)
+REGISTRY = Registry((LOCAL, MEMORY, S3, WEBDAV), BRIDGE)

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 CHECKERS = 8
 #: For how long, in seconds, a start waits for the server's first answer.
 _FIRST_LOOK = 10.0
+#: Seconds that an idle connection is kept: Apache and lighttpd close theirs after 5, and an upload that is sent into a
+#: connection that is being closed is lost.
+_KEEP_ALIVE = 4
 
 
 def make_webdav(
@@ -61,8 +64,11 @@ def make_webdav(
     if any(segment in (".", "..") for segment in segments):
         raise ConfigurationError(f"webdav: the path {path} has dot segments")
     parsed = WebDavOptions.parse(options)
-    if parsed.unix_socket is not None:
-        settings = evolve(settings, unix_socket=parsed.unix_socket)
+    settings = evolve(
+        settings,
+        unix_socket=parsed.unix_socket or settings.unix_socket,
+        keep_alive=min(settings.keep_alive, _KEEP_ALIVE),
+    )
     client = HttpClient(reactor, settings, limiter)
     api = WebDavApi(client, parsed, reactor, reactor)
     return WebDavRemote(api, "".join(f"{segment}/" for segment in segments), reactor, checkers)
@@ -158,6 +164,7 @@ class WebDavRemote:
 
     async def _begin(self, key: str, size: int | None, overwrite: bool) -> IUpload:
         manners = await self._server.manners()
+        await self._server.check_name(self._root + key)
         claim = self._claims.begin(self._root + key)
         target = Target(self._store, manners, claim, self._root + key, size, overwrite)
         try:

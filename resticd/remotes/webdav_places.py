@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _BELIEVED = 60.0
 #: How many collections are remembered: a repository has some 260.
 _REMEMBERED = 10_000
-_TEMPORARY = re.compile(r"\.resticd-[0-9a-f]{32}\.tmp\Z")
+#: What a temporary name ends with where it is to be seen if the server can take it.
+ODD_END = "?#;%25"
+_TEMPORARY = re.compile(rf"\.resticd-[0-9a-f]{{32}}\.tmp({re.escape(ODD_END)})?\Z")
 
 
 def temporary_name() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resticd.errors import AlreadyExists
 from resticd.remotes.webdav_collection import children_of
 from resticd.remotes.webdav_errors import CollectionMissing
+from resticd.remotes.webdav_move import move
 from resticd.remotes.webdav_places import Places, parent_of, temporary_name
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Tidier:
     async def _remove(self, key: str) -> None:
         self._places.forget(key)
         aside = f"{parent_of(key)}{temporary_name()}/"
-        await self._move(key, aside)
+        await move(self._api, key, aside)
         if await self._is_empty(aside):
             (await self._api.call("DELETE", aside, allowed=(404,))).discard()
         else:
@@ -48,13 +49,13 @@ class Tidier:
 
     async def _put_back(self, aside: str, key: str) -> None:
         try:
-            await self._move(aside, key)
+            await move(self._api, aside, key)
             return
         except AlreadyExists:  # made anew meanwhile
             pass
         for child in await children_of(self._api, aside):
             slash = "/" if child.resource.is_collection else ""
-            await self._move(f"{aside}{child.name}{slash}", f"{key}{child.name}{slash}")
+            await move(self._api, f"{aside}{child.name}{slash}", f"{key}{child.name}{slash}")
         if await self._is_empty(aside):
             (await self._api.call("DELETE", aside, allowed=(404,))).discard()
 
@@ -63,7 +64,3 @@ class Tidier:
             return not await children_of(self._api, key)
         except CollectionMissing:
             return False
-
-    async def _move(self, source: str, target: str) -> None:
-        headers = (("Destination", self._api.url(target)), ("Overwrite", "F"))
-        (await self._api.attempt("MOVE", source, headers=headers)).discard()

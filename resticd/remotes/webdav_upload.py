@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 from attrs import field, frozen
@@ -13,7 +14,8 @@ from zope.interface import implementer
 
 from resticd.errors import AlreadyExists, Corrupt, NotFound, ResticdError, StorageError
 from resticd.interfaces import IUpload, Stat
-from resticd.remotes.webdav_errors import NotUnderstood, error_for
+from resticd.remotes.webdav_errors import NotUnderstood
+from resticd.remotes.webdav_move import move
 from resticd.remotes.webdav_places import parent_of, temporary_name
 from resticd.transport.bodies import StreamedBody
 
@@ -104,10 +106,19 @@ class Target:
                 raise AlreadyExists("a file is stored under this name")
             if not self.manners.conditional:
                 await self._check_free()
-        if self.overwrite:
-            with self.store.objects.replacing(self.key):
-                return await self.store.api.retrying(lambda number: self._move(number, size))
-        return await self.store.api.retrying(lambda number: self._move(number, size))
+        with self.store.objects.replacing(self.key) if self.overwrite else nullcontext():
+            try:
+                told = await move(self.store.api, self.temporary, self.key, overwrite=self.overwrite)
+            except ResticdError:
+                # Perhaps the collection is gone. The next upload looks.
+                self.store.places.forget(parent_of(self.key))
+                raise
+        if told:
+            return Stat(size)
+        found = await self.store.objects.look(self.key)
+        if found.stat.size != size:
+            raise StorageError(f"webdav: what was uploaded for {self.key} is gone")
+        return found.stat
 
     async def _check_free(self) -> None:
         try:
@@ -115,28 +126,6 @@ class Target:
         except NotFound:
             return
         raise AlreadyExists("a file is stored under this name")
-
-    async def _move(self, number: int, size: int) -> Stat:
-        if number and await self.store.api.properties(self.temporary) is None:
-            # Nobody else knows its name, so an earlier attempt has moved it and its answer was lost.
-            found = await self.store.objects.look(self.key)
-            if found.stat.size != size:
-                raise StorageError(f"webdav: what was uploaded for {self.key} is gone")
-            return found.stat
-        overwrite = ("Overwrite", "T" if self.overwrite else "F")
-        try:
-            await self._send_move(("Destination", self.store.api.url(self.key)), overwrite)
-        except ResticdError:
-            # Perhaps the collection is gone. The next upload looks.
-            self.store.places.forget(parent_of(self.key))
-            raise
-        return Stat(size)
-
-    async def _send_move(self, *headers: tuple[str, str]) -> None:
-        response = await self.store.api.attempt("MOVE", self.temporary, headers=headers)
-        response.discard()
-        if response.status == 207:  # what could not be done (RFC 4918, section 9.9.4)
-            raise error_for(response, b"", f"MOVE {self.temporary}")
 
 
 class WebDavUpload:
