@@ -34,6 +34,7 @@ class Channel(HTTPChannel):
     site: Any
     transport: Any
     _header_deadline: IDelayedCall | None = None
+    _closing = False
     #: No request runs, and nothing of the next one is in.
     _at_rest = True
     #: for the lane
@@ -41,8 +42,10 @@ class Channel(HTTPChannel):
 
     def connectionMade(self) -> None:
         """See ``IProtocol``."""
-        # LineReceiver gives up a line that is longer, found or not.
-        self.MAX_LENGTH = self.site.settings.max_header_bytes
+        # LineReceiver gives up a line that is longer, found or not; HTTPChannel has a limit of its own for them all.
+        self.MAX_LENGTH = self.totalHeadersSize = self.site.settings.max_header_bytes
+        # HTTPChannel keeps what ``timeOut`` is at a body's end, which is None where the timeout rests just then.
+        self._savedTimeOut = self.site.timeOut
         super().connectionMade()
         self._expect_headers()
 
@@ -87,13 +90,27 @@ class Channel(HTTPChannel):
         """The transport's buffer is full."""
         super().pauseProducing()
         if self._handlingRequest:
-            self.setTimeout(self.timeOut)
+            self.setTimeout(self.site.timeOut)
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty again."""
         if self._handlingRequest:
             self.setTimeout(None)
         super().resumeProducing()
+
+    def loseConnection(self) -> None:
+        """Close once all is written, which a client that does not read must not put off for ever."""
+        if not self._closing:
+            self._closing = True
+            self.setTimeout(self.site.timeOut)
+            super().loseConnection()
+
+    def timeoutConnection(self) -> None:
+        """Nothing has moved for too long."""
+        if self._closing:
+            self.transport.abortConnection()
+        else:
+            super().timeoutConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See ``IProtocol``."""
@@ -128,7 +145,8 @@ class Channel(HTTPChannel):
 
     def resume_body(self) -> None:
         """Read on."""
-        self.setTimeout(self.timeOut)
+        if not self._handlingRequest:
+            self.setTimeout(self.site.timeOut)
         self._networkProducer.resumeProducing()
 
     def close_after_answer(self) -> None:
@@ -161,7 +179,7 @@ class Channel(HTTPChannel):
 
     def expect_progress(self, expected: bool) -> None:
         """Start or stop the idle timeout while somebody else reads or writes the socket."""
-        self.setTimeout(self.timeOut if expected else None)
+        self.setTimeout(self.site.timeOut if expected else None)
 
     def _expect_headers(self) -> None:
         self._header_deadline = self.callLater(HEADER_SECONDS, self._headers_late)

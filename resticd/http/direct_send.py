@@ -31,7 +31,9 @@ async def send_file(request: StreamingRequest, transport: tcp.Connection, body: 
             blocked = await shared.run(sender.send)
             request.count_sent(before - sender.left)
             if blocked:
+                request.channel.expect_progress(True)
                 await shared.writable()
+                request.channel.expect_progress(False)
     finally:
         await shared.close()
 

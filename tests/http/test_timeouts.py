@@ -153,3 +153,14 @@ def test_a_client_that_reads_nothing_is_dropped(connect: Callable[..., Connectio
     assert not connection.is_closed
     connection.clock.advance(2)
     assert connection.is_closed
+
+
+@pytest.mark.parametrize("request_", [HEADERS + b"\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x" * 9000])
+def test_a_last_answer_that_is_not_read_ends_too(connect: Callable[..., Connection], request_: bytes) -> None:
+    """The transport would wait for ever until it is read; an answer to an error is no other."""
+    connection = connect()
+    connection.send(request_)
+    assert connection.is_closed
+    assert not connection.transport.disconnected
+    connection.clock.pump([1] * (IDLE_SECONDS + 30))
+    assert connection.transport.disconnected
