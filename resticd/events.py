@@ -57,7 +57,7 @@ class Change:
     """Somebody changed what is stored, tried to, or was kept from it."""
 
     caller: Caller
-    #: ``create`` or ``remove`` (a repository), ``store`` or ``delete`` (a file)
+    #: ``create`` or ``remove`` (a repository), ``store`` or ``delete`` (a file), ``read`` (only where it was refused)
     action: str
     #: the repository's path, such as ``/laptop``
     repository: str

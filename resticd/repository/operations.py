@@ -85,26 +85,26 @@ class Repositories:
 
     async def stat(self, caller: Caller, blob: Blob) -> Stat:
         """Size and time of a file, or ``NotFound``."""
-        self._policy.check_read(caller, blob.repository)
+        self._check_read(caller, blob)
         return await self._remote.stat(blob_key(blob))
 
     async def open(self, caller: Caller, blob: Blob, span: Span | None) -> IBody:
         """A file, or the part of it that ``span`` names."""
-        self._policy.check_read(caller, blob.repository)
+        self._check_read(caller, blob)
         return await self._remote.open(blob_key(blob), span)
 
     def prompt_stat(self, caller: Caller, blob: Blob) -> Stat | None:
         """As ``stat``, where it is known at once; None says nothing. Raises ``Forbidden``."""
         if self._prompt is None:
             return None
-        self._policy.check_read(caller, blob.repository)
+        self._check_read(caller, blob)
         return self._prompt.prompt_stat(blob_key(blob))
 
     def prompt_read(self, caller: Caller, blob: Blob, span: Span | None, most: int) -> Piece | None:
         """As ``open``, for not more than ``most`` bytes that are in memory; None says nothing. Raises ``Forbidden``."""
         if self._prompt is None:
             return None
-        self._policy.check_read(caller, blob.repository)
+        self._check_read(caller, blob)
         return self._prompt.prompt_read(blob_key(blob), span, most)
 
     async def list(self, caller: Caller, directory: Directory) -> AsyncGenerator[Listed, None]:
@@ -112,7 +112,7 @@ class Repositories:
 
         Ends by itself only when the list is complete.
         """
-        self._policy.check_read(caller, directory.repository)
+        self._check_read(caller, directory)
         pages = self._list_leaves(directory) if ILeafyRemote.providedBy(self._remote) else self._list_entries(directory)
         async with aclosing(pages):
             async for page in pages:
@@ -147,6 +147,15 @@ class Repositories:
             sha256 = None if blob.is_config else blob.name
             upload = await self._remote.begin(blob_key(blob), size, sha256)
         return Store(self, blob, upload, change)
+
+    def _check_read(self, caller: Caller, what: Blob | Directory) -> None:
+        """Raise ``Forbidden`` where policy says so, which the sink learns of too; what may be read it need not know."""
+        try:
+            self._policy.check_read(caller, what.repository)
+        except Forbidden as error:
+            name = what.name if isinstance(what, Blob) else ""
+            self._sink.emit(Change(caller, "read", str(what.repository), what.type, name, None, "refused", str(error)))
+            raise
 
     @contextmanager
     def noting(self, change: Change, only_failures: bool = False) -> Iterator[None]:

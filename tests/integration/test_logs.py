@@ -194,3 +194,26 @@ def test_the_audit_log_under_load(start_resticd: Start, tmp_path: Path) -> None:
     assert sorted(record["address"] for record in logins) == sorted(f"127.0.1.{number}" for number in wrong)
     assert {record["user"] for record in logins} == {"eve"}
     assert len(records) == 2 * len(bodies) + len(logins)
+
+
+def test_the_audit_log_has_what_was_refused(start_resticd: Start, tmp_path: Path) -> None:
+    """A look at another user's repository too; what may be read is nobody's business."""
+    audit = tmp_path / "audit"
+    server = start_resticd(":memory:", "--private-repos", "--audit-log", str(audit), *LOGIN)
+    body = b"config"
+    assert ask(server.port, "POST", "/me/config", body, login=ME).status == 200
+    assert ask(server.port, "POST", "/me/config", body, login=ME).status == 403
+    assert ask(server.port, "GET", "/me/config", login=ME).status == 200
+    assert ask(server.port, "DELETE", "/me/", login=ME).status == 501
+    for method, path in (("GET", "/you/keys/"), ("GET", "/you/config"), ("HEAD", blob(body, repository="/you/"))):
+        assert ask(server.port, method, path, login=ME).status == 403
+    records = objects(audit)
+    assert [(record["action"], record["outcome"], record["repository"]) for record in records] == [
+        ("store", "done", "/me"),
+        ("store", "refused", "/me"),
+        ("remove", "refused", "/me"),
+        *[("read", "refused", "/you")] * 3,
+    ]
+    assert records[1]["reason"] == "the repository has a config already"
+    assert records[3]["reason"] == "this repository belongs to another user"
+    assert (records[5]["type"], records[5]["name"]) == ("data", blob(body).rpartition("/")[2])
