@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from twisted.web.http import Request
     from twisted.web.resource import IResource
 
-    from resticd.http.lane import Lane
     from resticd.http.h2_connection import H2Connection
+    from resticd.http.lane import Lane
     from resticd.interfaces import IEventSink, IReactor
     from resticd.workers import Workers
 
