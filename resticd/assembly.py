@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from resticd.auth.chain import make_authenticator
@@ -23,7 +23,7 @@ from resticd.http.routes import Api
 from resticd.http.site import SiteSettings
 from resticd.listeners.addresses import parse_address
 from resticd.listeners.handshake import common_name
-from resticd.listeners.listening import Listeners
+from resticd.listeners.listening import Listeners, Sharing, Source
 from resticd.listeners.stdio import StdioListener, take_standard_output
 from resticd.listeners.systemd import take_inherited_sockets
 from resticd.listeners.tls import configure_tls
@@ -45,14 +45,19 @@ from resticd.transport.proxies import Proxies
 from resticd.transport.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from twisted.internet.interfaces import IProtocolFactory
     from twisted.web.resource import IResource
 
+    from resticd.auth.throttle import IThrottle
     from resticd.bandwidth import Bandwidth
     from resticd.config.settings import Settings
+    from resticd.credit import Credit
     from resticd.http.site import Site
     from resticd.interfaces import IEventSink, IReactor, IRemote
+    from resticd.remotes.claims import Claims
+    from resticd.remotes.wrappers.cache import Deletions
     from resticd.workers import Workers
 
 _log = Logger(namespace="resticd")
@@ -92,8 +97,39 @@ def resolve_remote(settings: Settings) -> Resolved:
     return Resolved(spec, remotes.file.path if "file" in vars(remotes) else None)
 
 
+@frozen
+class Shared:
+    """What a process shares with others that serve the same remote (``resticd.processes``); None where it is alone.
+
+    :ivar up: what may pass now of uploads, and ``down`` of downloads, and ``requests`` to the remote.
+    :ivar claims: claims on keys, for the digest of a remote.
+    :ivar throttle: slows down who guesses passwords.
+    :ivar deletions: tells caches what others delete.
+    :ivar sources: where to listen, bound by another process, see ``sharing``.
+    """
+
+    up: Credit | None = None
+    down: Credit | None = None
+    requests: Credit | None = None
+    claims: Callable[[str], Claims] | None = None
+    throttle: IThrottle | None = None
+    deletions: Deletions | None = None
+    sources: Sequence[Source] = ()
+    sharing: Sharing | None = None
+
+
+#: One process alone.
+ALONE = Shared()
+
+
 def make_remote(
-    settings: Settings, resolved: Resolved, reactor: IReactor, workers: Workers, bandwidth: Bandwidth
+    settings: Settings,
+    resolved: Resolved,
+    reactor: IReactor,
+    workers: Workers,
+    bandwidth: Bandwidth,
+    *,
+    shared: Shared = ALONE,
 ) -> IRemote:
     """What was resolved, with its wrappers."""
     spec, remotes_file = resolved
@@ -102,7 +138,9 @@ def make_remote(
     for name in settings.foreign:
         if not name.startswith(f"{spec.type}-") and not _is_bridged(spec):
             _log.debug("--{name} has no meaning here", name=name)
-    limiter = TokenBucket(reactor, settings.tpslimit, settings.tpslimit_burst) if settings.tpslimit else None
+    limiter = None
+    if settings.tpslimit:
+        limiter = TokenBucket(reactor, settings.tpslimit, settings.tpslimit_burst, shared.requests)
     loan = Loan(
         reactor,
         workers,
@@ -113,6 +151,8 @@ def make_remote(
         without=settings.without,
         rclone=rclone_settings(settings, spec),
     )
+    if shared.claims is not None:
+        loan = evolve(loan, claims=shared.claims)
 
     def wrapped(spec: RemoteSpec) -> IRemote:
         if spec.upstreams:
@@ -122,7 +162,7 @@ def make_remote(
         if limiter is not None and not driver.counts_requests:
             remote = LimitedRemote(remote, limiter)
         if settings.cache_objects and driver.remembers:
-            remote = CacheRemote(remote, reactor)
+            remote = CacheRemote(remote, reactor, deletions=shared.deletions)
         if settings.limits_bandwidth:
             remote = ThrottledRemote(remote, reactor, bandwidth, settings.bwlimit_file)
         if not remote.capabilities.verifies_hash:
@@ -213,11 +253,18 @@ def client_settings(settings: Settings) -> ClientSettings:
 
 
 def make_resource(
-    settings: Settings, reactor: IReactor, workers: Workers, remote: IRemote, sink: IEventSink
+    settings: Settings,
+    reactor: IReactor,
+    workers: Workers,
+    remote: IRemote,
+    sink: IEventSink,
+    *,
+    shared: Shared = ALONE,
 ) -> IResource:
     """The API over ``remote``, behind the gate."""
     policy = Policy(settings.append_only, settings.private_repos, settings.delete_repos)
-    return make_gate(settings, Api(Repositories(remote, policy, workers, sink)), workers, reactor).resource()
+    api = Api(Repositories(remote, policy, workers, sink))
+    return make_gate(settings, api, workers, reactor, shared.throttle).resource()
 
 
 def make_log(settings: Settings, reactor: IReactor, twistd: Mapping[str, Any] | None) -> Log:
@@ -260,7 +307,9 @@ def site_settings(settings: Settings) -> SiteSettings:
     )
 
 
-def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor) -> Gate:
+def make_gate(
+    settings: Settings, api: Api, workers: Workers, reactor: IReactor, throttle: IThrottle | None = None
+) -> Gate:
     """Who may pass. Who starts the program and talks to its standard input needs no login."""
     if settings.stdio:
         return Gate(inner=api.resource(), authenticator=make_authenticator(workers=workers, clock=reactor))
@@ -275,6 +324,7 @@ def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor)
         client_ca=settings.client_ca is not None,
         workers=workers,
         clock=reactor,
+        throttle=throttle,
     )
     if settings.private_repos and not (
         settings.htpasswd or settings.user or settings.user_from_header or settings.client_ca
@@ -292,23 +342,37 @@ def make_gate(settings: Settings, api: Api, workers: Workers, reactor: IReactor)
 
 
 def make_listeners(
-    settings: Settings, site: Site, reactor: IReactor, ended: Callable[[], object]
+    settings: Settings, site: Site, reactor: IReactor, ended: Callable[[], object], shared: Shared = ALONE
 ) -> Listeners | StdioListener:
-    """Where to listen: standard input, what the service manager passed, or else what the settings say.
+    """Where to listen: standard input, or as ``make_ports``.
 
     :param ended: called when standard input is closed.
     """
     if settings.stdio:
         return StdioListener(reactor, site, take_standard_output(), ended)
+    sources = shared.sources or find_sources(settings)
+    return make_ports(settings, site, reactor, sources, shared.sharing)
+
+
+def find_sources(settings: Settings) -> Sequence[Source]:
+    """Where to listen: what the service manager passed, or else what the settings say. Called once."""
+    return take_inherited_sockets() or [parse_address(text) for text in settings.addr]
+
+
+def make_ports(
+    settings: Settings, site: IProtocolFactory, reactor: IReactor, sources: Sequence[Source], sharing: Sharing | None
+) -> Listeners:
+    """The listeners of ``sources``."""
     # The first that a client knows too is taken. HTTP/1.1 is the faster one (docs/design.md, HTTP/2).
     protocols = {"off": (b"http/1.1",), "on": (b"http/1.1", b"h2"), "prefer": (b"h2", b"http/1.1")}[settings.http2]
     tls = configure_tls(settings.cert, settings.key, settings.client_ca, settings.min_tls_version, protocols)
     group = settings.unix_socket_group
     return Listeners(
         reactor,
-        take_inherited_sockets() or [parse_address(text) for text in settings.addr],
+        sources,
         site,
         tls,
         unix_mode=parse_mode(settings.unix_socket_mode),
         unix_group=None if group is None else parse_group(group),
+        sharing=sharing,
     )
