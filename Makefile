@@ -14,9 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
 # Debian packages: of the environment, and of programs that only the tests use (systemd: systemd-socket-activate;
-# memcached: Swift; openssh-server: SFTP; the others: WebDAV servers).
+# memcached: Swift; openssh-server: SFTP; nghttp2: HTTP/2; zsh: completions; the others: WebDAV servers).
 VENV_PACKAGES := python3-venv
-TEST_PACKAGES := systemd memcached openssh-server apache2-bin lighttpd lighttpd-mod-webdav
+TEST_PACKAGES := systemd memcached openssh-server apache2-bin lighttpd lighttpd-mod-webdav nghttp2-client nghttp2-proxy zsh
 
 .PHONY: help venv peers serve test lint bench clean
 
