@@ -130,3 +130,18 @@ def test_a_socket_of_the_service_manager_has_tls(activate: Callable[..., Daemon]
     daemon.wait_for_port(port)
     assert ask(port, "GET", "/keys/", context=client_context(authority.file)).status == 200
     assert ask(plain, "GET", "/keys/").status == 200
+
+
+def test_a_socket_for_both_families_shows_ipv4_addresses_as_they_are(activate: Callable[..., Daemon]) -> None:
+    """The kernel shows them as ``::ffff:127.0.0.1``; lists of proxies and the log know no such thing."""
+    port = free_port()
+    flags = ("--user-from-header", "X-User", "--trusted-proxy", "127.0.0.1", "-v", ":memory:")
+    daemon = activate([f"[::]:{port}"], *flags)
+    daemon.wait_for_port(port)
+    forwarded = {"X-User": "laptop", "X-Forwarded-For": "::ffff:192.0.2.7"}
+    assert ask(port, "GET", "/a/keys/", headers={"X-User": "laptop"}).status == 200
+    assert ask(port, "GET", "/b/keys/", headers=forwarded).status == 200
+    assert ask(port, "GET", "/c/keys/", headers=forwarded, source="127.0.0.2").status == 401
+    lines = [line for line in daemon.output().splitlines() if '"GET /' in line]
+    for line, start in zip(lines, ("127.0.0.1 - laptop [", "192.0.2.7 - laptop [", "127.0.0.2 - - ["), strict=True):
+        assert f" {start}" in line

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.asking import ask, connect
+from support.asking import ask, connect, read_answer
 from support.certificates import Authority, client_context
 from support.daemons import Daemon, Server
 from support.peers import ROOT, peer
@@ -117,6 +117,26 @@ def test_who_is_no_trusted_proxy_is_not_believed(start_resticd: Start) -> None:
         wire.sendall(f"GET /keys/ HTTP/1.1\r\nHost: x\r\n{HEADER}: laptop\r\n{HEADER}: printer\r\n\r\n".encode())
         assert wire.recv(100).startswith(b"HTTP/1.1 401 ")
     assert "Traceback" not in server.output()
+
+
+def test_a_proxy_s_connection_is_many_users(start_resticd: Start) -> None:
+    """Each request is from whom the proxy says, whatever the one before it on the same connection was."""
+    server = start_resticd(":memory:", "--user-from-header", HEADER, "--private-repos", "-v")
+    body = b"config"
+    asked = [("laptop", "laptop", 200), ("printer", "laptop", 403), ("printer", "printer", 404), (None, "laptop", 401)]
+    with connect(server.port) as wire:
+
+        def status(method: str, user: str | None, path: str, body: bytes = b"") -> int:
+            header = "" if user is None else f"{HEADER}: {user}\r\nX-Forwarded-For: 192.0.2.{len(user)}\r\n"
+            length = f"Content-Length: {len(body)}\r\n" if body else ""
+            wire.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{header}{length}\r\n".encode() + body)
+            return read_answer(wire).status
+
+        assert status("POST", "laptop", "/laptop/config", body) == 200
+        for user, owner, expected in asked * 3:
+            assert status("GET", user, f"/{owner}/config") == expected
+    assert "192.0.2.6 - laptop [" in server.output()
+    assert not re.search(r"192\.0\.2\.6 - printer|192\.0\.2\.7 - laptop|192\.0\.2\.\d - - ", server.output())
 
 
 def test_nginx_at_a_unix_socket(start_resticd: Start, nginx: Nginx, authority: Authority, tmp_path: Path) -> None:
