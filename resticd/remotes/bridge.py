@@ -23,7 +23,7 @@ from resticd.remotes.bridge_listing import Listing
 from resticd.remotes.bridge_program import find_rclone
 from resticd.remotes.bridge_spool import SpooledUpload
 from resticd.remotes.bridge_upload import BridgeUpload, Target
-from resticd.remotes.claims import Claims
+from resticd.transport.errors import Refused
 from resticd.transport.retries import Retries
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class BridgeRemote:
         self._workers = loan.workers
         self._retries = Retries(loan.reactor, loan.client.low_level_retries)
         self._files = Files(self.rclone, self._retries)
-        self._listing = Listing(self.rclone, self._retries, loan.checkers, self._found_left)
-        self._claims = Claims()
+        self._listing = Listing(self.rclone, self._files, self._retries, at_once=loan.checkers, left=self._found_left)
+        self._claims = loan.claims_of(spec)
         self._sweeping: dict[str, Deferred[None]] = {}
 
     @property
@@ -117,7 +117,9 @@ class BridgeRemote:
         claim = self._claims.begin(key)
 
         def make(known: int) -> IUpload:
-            target = Target(self._files, running, claim, key, known, sha256, overwrite, self._free)
+            target = Target(
+                self._files, running, claim, key, known, sha256, overwrite, self._type == "union", self._free
+            )
             return cast(IUpload, BridgeUpload(target))
 
         return make(size) if size is not None else cast(IUpload, SpooledUpload(self._workers, make, claim.leave))
@@ -127,12 +129,19 @@ class BridgeRemote:
         self._claims.removed(key)
 
     async def _tidy(self, directory: str) -> None:
-        try:
-            # What is not there is an error of its own kind for each type of remote.
-            await self._files.call("operations/list", remote=directory, opt={"dirsOnly": True, "noModTime": True})
-            await self._files.call("operations/rmdirs", remote=directory, leaveRoot=not directory)
-        except NotFound:
-            return
+        for last in (False, True):
+            try:
+                await self._files.call("operations/rmdirs", remote=directory, leaveRoot=not directory)
+            except NotFound:
+                return
+            except Refused:
+                # What is not there, or goes meanwhile, is an error of its own kind for each type of remote.
+                if await self._files.is_missing(directory):
+                    return
+                if last:
+                    raise
+            else:
+                return
 
     async def _usage(self) -> Usage:
         running = await self.rclone.ready()

@@ -13,6 +13,7 @@ from attrs import frozen
 from resticd.errors import BadGateway, NotFound
 from resticd.interfaces import Stat
 from resticd.remotes.bridge_api import FS
+from resticd.transport.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,6 +107,23 @@ class Files:
         """Remove a file; one that is missing is removed already."""
         with suppress(NotFound):
             await self.call("operations/deletefile", remote=key)
+
+    async def is_missing(self, directory: str) -> bool:
+        """Whether it is certain that there is no such directory: for those types that have no word of their own for it.
+
+        Looks for its name in its parent, and for the parent where that cannot be listed.
+        """
+        options = {"dirsOnly": True, "noModTime": True, "noMimeType": True}
+        while directory:
+            try:
+                answer = await self.call("operations/stat", remote=directory, opt=options)
+            except NotFound:
+                return True
+            except Refused:
+                directory = directory.rpartition("/")[0]
+            else:
+                return answer.get("item", "") is None
+        return False
 
     async def rename(self, source: str, target: str, *, look: bool = False) -> None:
         """Give a file another name, over a file that has it, as far as the remote lets; not repeated.

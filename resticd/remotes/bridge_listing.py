@@ -18,9 +18,11 @@ from zope.interface import implementer
 from resticd.errors import BadGateway, NotFound
 from resticd.interfaces import Entry
 from resticd.remotes.bridge_files import is_temporary, parse_time
+from resticd.transport.errors import Refused
 
 if TYPE_CHECKING:
     from resticd.remotes.bridge_child import Rclone
+    from resticd.remotes.bridge_files import Files
     from resticd.transport.response import Response
     from resticd.transport.retries import Retries
 
@@ -46,9 +48,16 @@ class Listing:
     """
 
     def __init__(
-        self, rclone: Rclone, retries: Retries, at_once: int, left: Callable[[str, float | None], object]
+        self,
+        rclone: Rclone,
+        files: Files,
+        retries: Retries,
+        *,
+        at_once: int,
+        left: Callable[[str, float | None], object],
     ) -> None:
         self._rclone = rclone
+        self._files = files
         self._retries = retries
         self._at_once = at_once
         self._left = left
@@ -58,40 +67,46 @@ class Listing:
         features = (await self._rclone.ready()).features
         options = {"noMimeType": True, "noModTime": features.slow_times, "recurse": features.lists_all}
         todo = deque([prefix.rstrip("/")])
-        asked: deque[Deferred[Response]] = deque()
+        asked: deque[Deferred[Response | None]] = deque()
         try:
             while todo or asked:
                 while todo and len(asked) < self._at_once:
                     asked.append(Deferred.fromCoroutine(self._ask(todo.popleft(), options)))
-                try:
-                    response = await asked.popleft()
-                except NotFound:  # nothing lies there, or not any more
+                response = await asked.popleft()
+                if response is None:
                     continue
                 async with aclosing(self._read(response, None if features.lists_all else todo)) as pages:
                     async for page in pages:
                         yield page
         finally:
             for each in asked:
-                each.addCallbacks(lambda response: response.discard(), lambda _: None)
+                each.addCallbacks(lambda response: response and response.discard(), lambda _: None)
                 each.cancel()
 
     async def directories(self, prefix: str) -> AsyncGenerator[list[str], None]:
         """The names of the directories right below ``prefix``, as pages."""
-        options = {"noMimeType": True, "noModTime": True, "dirsOnly": True}
-        try:
-            response = await self._ask(prefix.rstrip("/"), options)
-        except NotFound:
+        response = await self._ask(prefix.rstrip("/"), {"noMimeType": True, "noModTime": True, "dirsOnly": True})
+        if response is None:
             return
         async with aclosing(_items(response)) as pages:
             async for items in pages:
                 yield [str(item.get("Name")) for item in items if item.get("IsDir")]
 
-    async def _ask(self, directory: str, options: dict[str, Any]) -> Response:
+    async def _ask(self, directory: str, options: dict[str, Any]) -> Response | None:
+        """The list of a directory, None where there is no such directory, or not any more."""
+
         async def attempt(_: int) -> Response:
             running = await self._rclone.ready()
             return await running.api.ask("operations/list", remote=directory, opt=options)
 
-        return await self._retries.run(attempt)
+        try:
+            return await self._retries.run(attempt)
+        except NotFound:
+            return None
+        except Refused:
+            if await self._files.is_missing(directory):
+                return None
+            raise
 
     async def _read(self, response: Response, todo: deque[str] | None) -> AsyncGenerator[list[Entry], None]:
         page: list[Entry] = []

@@ -43,6 +43,7 @@ class Target:
 
     :ivar size: in bytes.
     :ivar sha256: in hexadecimal, None where it is not known.
+    :ivar several: the remote is made of several (``union``), and a file is on one of them.
     :ivar free: how many bytes there is room for, None where the remote does not say.
     """
 
@@ -53,6 +54,7 @@ class Target:
     size: int
     sha256: str | None
     overwrite: bool
+    several: bool
     free: Callable[[], Awaitable[int | None]]
 
     @property
@@ -212,10 +214,12 @@ class BridgeUpload:
         """Give the file its name. Where rclone does not say what became of that, look."""
         target = self._target
         await target.check_free()
+        # A union renames on the remote where the new file is, and the old one may be on another one.
+        look = target.overwrite and target.several
         try:
-            await target.files.rename(self._place, target.key)
+            await target.files.rename(self._place, target.key, look=look)
         except Refused:
-            if not target.overwrite:
+            if not target.overwrite or look:
                 raise
             # The remote does not rename over another file.
             await target.files.rename(self._place, target.key, look=True)
