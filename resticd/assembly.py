@@ -19,7 +19,6 @@ from resticd.config.remotes import Remotes
 from resticd.config.settings import FLAGS, ListenSettings, LogSettings, RemoteSettings
 from resticd.errors import ConfigurationError
 from resticd.http.gate import Gate
-from resticd.http.routes import Api
 from resticd.http.site import SiteSettings
 from resticd.listeners.addresses import parse_address
 from resticd.listeners.handshake import common_name
@@ -148,7 +147,7 @@ def make_remote(
         remotes_file,
         settings.checkers,
         limiter,
-        without=settings.without,
+        without=settings.without if settings.cache_objects else (*settings.without, "directory-memory"),
         rclone=rclone_settings(settings, spec),
     )
     if shared.claims is not None:
@@ -263,8 +262,8 @@ def make_resource(
 ) -> IResource:
     """The API over ``remote``, behind the gate."""
     policy = Policy(settings.append_only, settings.private_repos, settings.delete_repos)
-    api = Api(Repositories(remote, policy, workers, sink))
-    return make_gate(settings, api, workers, reactor, shared.throttle).resource()
+    repositories = Repositories(remote, policy, workers, sink)
+    return make_gate(settings, repositories, workers, reactor, shared.throttle).resource()
 
 
 def make_log(settings: Settings, reactor: IReactor, twistd: Mapping[str, Any] | None) -> Log:
@@ -308,11 +307,15 @@ def site_settings(settings: Settings) -> SiteSettings:
 
 
 def make_gate(
-    settings: Settings, api: Api, workers: Workers, reactor: IReactor, throttle: IThrottle | None = None
+    settings: Settings,
+    repositories: Repositories,
+    workers: Workers,
+    reactor: IReactor,
+    throttle: IThrottle | None = None,
 ) -> Gate:
     """Who may pass. Who starts the program and talks to its standard input needs no login."""
     if settings.stdio:
-        return Gate(inner=api.resource(), authenticator=make_authenticator(workers=workers, clock=reactor))
+        return Gate(repositories, make_authenticator(workers=workers, clock=reactor))
     authenticator = make_authenticator(
         htpasswd=settings.htpasswd,
         user=settings.user,
@@ -331,13 +334,13 @@ def make_gate(
     ):
         raise ConfigurationError("--private-repos: there is no login, so nobody would see anything")
     return Gate(
-        inner=api.resource(),
-        authenticator=authenticator,
+        repositories,
+        authenticator,
         base=settings.baseurl.strip("/"),
         allow_origin=settings.allow_origin,
         user_header=settings.user_from_header,
         common_name=common_name,
-        repositories=None if "lane" in settings.without else api.repositories,
+        lane="lane" not in settings.without,
     )
 
 

@@ -10,18 +10,29 @@ import math
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from resticd import errors
 from resticd.events import RequestFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from twisted.python.failure import Failure
 
     from resticd.http.request import StreamingRequest
 
+
+class WrongMethod(errors.BadRequest):
+    """What the path names has no such method; it has those of ``allowed``."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        super().__init__("Method Not Allowed")
+        self.allowed = sorted(allowed)
+
+
 _STATUS: dict[type[BaseException], int] = {
     errors.BadRequest: 400,
+    WrongMethod: 405,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
@@ -38,8 +49,6 @@ _STATUS: dict[type[BaseException], int] = {
 
 def status_of(error: BaseException) -> int:
     """The HTTP status for an error; 500 for one that no domain error explains."""
-    if isinstance(error, HTTPException):
-        return error.code or 500
     for kind in type(error).__mro__:
         if kind in _STATUS:
             return _STATUS[kind]
@@ -77,8 +86,8 @@ def answer_error(request: StreamingRequest, failure: Failure) -> None:
         request.setHeader(b"content-range", b"bytes */%d" % error.size)
     if isinstance(error, errors.Unavailable):
         request.setHeader(b"retry-after", b"%d" % math.ceil(error.retry_after))
-    if isinstance(error, MethodNotAllowed):
-        request.setHeader(b"allow", ", ".join(sorted(error.valid_methods or ())).encode())
+    if isinstance(error, WrongMethod):
+        request.setHeader(b"allow", ", ".join(error.allowed).encode())
     answer_text(request, _sentence(error, status))
 
 
@@ -95,6 +104,4 @@ def _sentence(error: BaseException, status: int) -> str:
     """What the client may read: the sentence of a domain error, never the text of an unexpected one."""
     if isinstance(error, errors.ResticdError):
         return str(error)
-    if isinstance(error, HTTPException):
-        return error.name
     return "internal error" if status == 500 else f"status {status}"

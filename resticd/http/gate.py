@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 class Gate:
     """The rules.
 
-    :ivar inner: renders requests that may pass, on every path.
+    :ivar repositories: what is behind the gate.
     :ivar authenticator: says who a request is from.
     :ivar base: the prefix of all paths, with neither slash; empty for none.
     :ivar allow_origin: the origin whose scripts may read answers (CORS), None for none.
     :ivar user_header: the header whose value goes to the authenticator as ``header_user``, None for none.
     :ivar common_name: tells the common name of a transport's verified client certificate.
-    :ivar repositories: what ``inner`` routes to; with it requests for blobs and lists go to their handlers without the
-        routes, which cost 100 µs, and some are answered by the fast lane. None is for comparison.
+    :ivar lane: whether requests for blobs and lists go to their handlers without the routes, which cost 100 µs, and
+        some are answered by the fast lane (``http.lane``).
     """
 
-    inner: IResource
+    repositories: Repositories
     authenticator: IAuthenticator
     base: str = ""
     allow_origin: str | None = None
     user_header: str | None = None
     common_name: Callable[[object], str | None] = lambda _: None
-    repositories: Repositories | None = None
+    lane: bool = True
 
     def introduce(self, headers: Headers, channel: Any) -> Introduction:
         """What a request with these headers shows of its sender.
@@ -78,7 +78,8 @@ class _GateResource(Resource):
         super().__init__()
         self._gate = gate
         self._base = f"/{gate.base}" if gate.base else ""
-        self.lane = None if gate.repositories is None else Lane(gate, gate.repositories)
+        self.lane = Lane(gate, gate.repositories) if gate.lane else None
+        self._routes: IResource | None = None
 
     def render(self, request: StreamingRequest) -> int:
         """See ``IResource``."""
@@ -108,16 +109,19 @@ class _GateResource(Resource):
             if gate.authenticator.challenge is not None:
                 request.setHeader(b"www-authenticate", gate.authenticator.challenge.encode())
             raise
-        repositories = gate.repositories
+        repositories, lane = gate.repositories, gate.lane
         target = request.target = parse(self._below_base(request.path.decode("latin-1")))
-        if repositories is not None and isinstance(target, Blob) and request.method in BLOB_HANDLERS:
+        if lane and isinstance(target, Blob) and request.method in BLOB_HANDLERS:
             await BLOB_HANDLERS[request.method](repositories, request, target)
-        elif repositories is not None and isinstance(target, Directory) and request.method in (b"GET", b"HEAD"):
+        elif lane and isinstance(target, Directory) and request.method in (b"GET", b"HEAD"):
             await get_list(repositories, request, target)
         else:
             # The routes see what was parsed and not what was sent: %64ata is data.
             request.postpath = quote(str(target)).encode().split(b"/")
-            request.render(gate.inner)
+            if self._routes is None:
+                # Klein and werkzeug take a fifth of a second and 8 MiB, and most requests do not need them.
+                self._routes = await request.site.workers.run(_make_routes, repositories)
+            request.render(self._routes)
 
     def _below_base(self, path: str) -> str:
         base = self._base
@@ -126,6 +130,12 @@ class _GateResource(Resource):
         if not path.startswith(base + "/"):
             raise NoSuchName("nothing is served here")
         return path[len(base) :]
+
+
+def _make_routes(repositories: Repositories) -> IResource:
+    from resticd.http.routes import Api
+
+    return Api(repositories).resource()
 
 
 # Headers are bytes that need not be text. In Latin-1 each byte is a character.

@@ -13,12 +13,12 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 
 from resticd.errors import BadRequest, NoSuchName
 from resticd.http.blobs import answer_empty, delete_blob, get_blob, head_blob, post_blob
-from resticd.http.errors import answer_error
+from resticd.http.errors import WrongMethod, answer_error
 from resticd.http.listing import get_list
 from resticd.http.request import StreamingRequest
 from resticd.repository.names import CONFIG, TYPES, Blob, Directory, Repository, Target
@@ -137,5 +137,9 @@ class Api:
 
     @app.handle_errors(HTTPException)  # type: ignore[arg-type]  # Klein means methods with any request
     def refuse(self, request: StreamingRequest, failure: Failure) -> None:
-        """No route for this path and method: 405."""
-        answer_error(request, failure)
+        """No route for this path and method."""
+        error = failure.value
+        if isinstance(error, MethodNotAllowed):
+            answer_error(request, Failure(WrongMethod(error.valid_methods or ())))
+        else:
+            answer_error(request, Failure(NoSuchName("no such path")))

@@ -23,7 +23,6 @@ from twisted.internet import reactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 
 from resticd.auth.chain import make_authenticator
 from resticd.http.gate import Gate
@@ -331,7 +330,7 @@ async def test_who_answers(tmp_path: Path, workers: Workers) -> None:
     events: list[object] = []
     sink = SimpleNamespace(emit=events.append)
     repositories = Repositories(remote, Policy(), workers, sink)
-    gate = Gate(Resource(), make_authenticator(workers=workers, clock=reactor), repositories=repositories)
+    gate = Gate(repositories, make_authenticator(workers=workers, clock=reactor))
     site = Site(gate.resource(), reactor, workers, sink)
     transport = StringTransport()
     channel = site.buildProtocol(None)._http1()

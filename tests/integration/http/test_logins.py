@@ -22,7 +22,6 @@ from resticd.auth import fileaccounts
 from resticd.auth.chain import make_authenticator
 from resticd.events import RequestDone
 from resticd.http.gate import Gate
-from resticd.http.routes import Api
 from resticd.http.site import Site
 from resticd.remotes.memory import MemoryRemote
 from resticd.repository.operations import Repositories
@@ -132,8 +131,8 @@ async def test_a_restore_checks_the_password_once(tmp_path: Path, monkeypatch: p
     workers = Workers(reactor)
     workers.start()
     authenticator = make_authenticator(workers=workers, clock=reactor, htpasswd=str(users))
-    api = Api(Repositories(MemoryRemote(), Policy(), workers, Sink())).resource()
-    site = Site(Gate(api, authenticator).resource(), reactor, workers, Sink())
+    repositories = Repositories(MemoryRemote(), Policy(), workers, Sink())
+    site = Site(Gate(repositories, authenticator).resource(), reactor, workers, Sink())
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     files = make_files(tmp_path / "files", count=10)
     url = f"rest:http://alice:pw@127.0.0.1:{port.getHost().port}/"
