@@ -179,6 +179,11 @@ async def test_failures_slow_down_other_failures_from_there_and_nobody_s_success
         ({"user_from_header": ""}, "--user-from-header: '' cannot be the name of a header"),
         ({"user_from_header": "X User"}, "--user-from-header: 'X User' cannot be the name of a header"),
         ({"user": "a", "password": "b", "realm": "a\nb"}, "--realm: 'a\\nb': only printable ASCII"),
+        ({"realm": "büro"}, "--realm: 'büro': only printable ASCII"),
+        (
+            {"user_from_header": "X-User", "trusted_proxies": TrustedProxies.parse(["none"])},
+            "--user-from-header: --trusted-proxy trusts nobody",
+        ),
     ],
 )
 def test_what_would_open_the_server_by_accident_ends_the_start(flags: dict, message: str, make) -> None:
