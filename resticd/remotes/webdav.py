@@ -54,11 +54,13 @@ def make_webdav(
     *,
     limiter: Limiter | None = None,
     checkers: int = CHECKERS,
+    claims: Claims | None = None,
 ) -> WebDavRemote:
     """The remote that ``path`` names, below the URL of the options. Raises ``ConfigurationError``.
 
     :param options: rclone's, see ``WebDavOptions``.
     :param checkers: how many collections are listed at once (``--checkers``).
+    :param claims: where they are shared with other processes.
     """
     segments = [segment for segment in path.split("/") if segment]
     if any(segment in (".", "..") for segment in segments):
@@ -71,7 +73,7 @@ def make_webdav(
     )
     client = HttpClient(reactor, settings, limiter)
     api = WebDavApi(client, parsed, reactor, reactor)
-    return WebDavRemote(api, "".join(f"{segment}/" for segment in segments), reactor, checkers)
+    return WebDavRemote(api, "".join(f"{segment}/" for segment in segments), reactor, checkers, claims)
 
 
 @implementer(IRemote)
@@ -85,7 +87,9 @@ class WebDavRemote:
 
     _log = Logger(namespace="resticd.remotes.webdav")
 
-    def __init__(self, api: WebDavApi, root: str, reactor: Any, checkers: int = CHECKERS) -> None:
+    def __init__(
+        self, api: WebDavApi, root: str, reactor: Any, checkers: int = CHECKERS, claims: Claims | None = None
+    ) -> None:
         self._api = api
         self._root = root
         self._reactor = reactor
@@ -95,7 +99,7 @@ class WebDavRemote:
         self._listing = Listing(api, self._places, self._leftovers, root, checkers)
         self._store = Store(api, self._places, self._objects, self._leftovers)
         self._server = AskedOnce(api, self._places, self._leftovers, root)
-        self._claims = Claims()
+        self._claims = claims or Claims()
         self._reports_usage = False
         self._sweeping: Deferred[None] | None = None
 
