@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from resticd.interfaces import IUpload
 
 
+#: How much is read from the socket at once on its way through the reactor. Every chunk costs there, whatever its size:
+#: with Twisted's 64 KiB an upload to S3 takes half as much CPU time again.
+_CHUNK = 512 * 1024
+
+
 async def receive_body(request: StreamingRequest, upload: IUpload) -> None:
     """Move the whole body of ``request`` to ``upload``; the client waits while the upload does.
 
@@ -22,5 +27,11 @@ async def receive_body(request: StreamingRequest, upload: IUpload) -> None:
     transport = plain_transport(request) if direct else None
     if transport is not None and IBlockingSink.providedBy(upload) and request.channel.can_be_bypassed:
         await receive_directly(request, transport, cast(IBlockingSink, upload))
-    else:
+    elif transport is None:
         await request.body.deliver(upload)
+    else:
+        usual, transport.bufferSize = transport.bufferSize, _CHUNK
+        try:
+            await request.body.deliver(upload)
+        finally:
+            transport.bufferSize = usual

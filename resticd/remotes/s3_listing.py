@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: The longest page that is read, in bytes: 1000 keys take some 400 KB.
 _LONGEST_PAGE = 64 * 1024 * 1024
 #: How much of a page a range is meant to fill: even spread leaves it room for chance.
-_FILL = 0.8
+_FILL = 0.88
 _MOST_RANGES = 4096
 #: How restic's layout names files, behind the prefix of their type.
 _FLAT = re.compile(r"[0-9a-f]{64}\Z")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: How much of an answer is read while the request is still being sent.
 _EARLY_ANSWER = 1024 * 1024
+#: How much goes through a socket at once: every chunk costs, whatever its size.
+_CHUNK = 512 * 1024
 
 
 class Link(ProtocolWrapper):
@@ -31,6 +34,12 @@ class Link(ProtocolWrapper):
         super().__init__(factory, wrapped)
         self._sending = False
         self._early = 0
+
+    def makeConnection(self, transport: Any) -> None:
+        """See ``IProtocol``."""
+        if isinstance(transport, Connection):  # not below TLS
+            transport.bufferSize = transport.SEND_LIMIT = _CHUNK
+        super().makeConnection(transport)
 
     @property
     def sending(self) -> bool:
