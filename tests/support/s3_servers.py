@@ -1,56 +1,15 @@
-"""Real S3 servers: SeaweedFS, OpenStack Swift and ``rclone serve s3``."""
+"""Real S3 servers: SeaweedFS, OpenStack Swift (in ``support.swift``) and ``rclone serve s3``."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import urllib.request
 from pathlib import Path
 
-from bench.processes import Daemon
+from bench.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, write_logins
+from bench.s3_server import seaweedfs as start_seaweedfs
 from support.peers import peer
 from support.ports import free_port
 
-ACCESS_KEY, SECRET_KEY = "resticd-test", "resticd-test-secret"
-
-
-class S3Server(Daemon):
-    """A server of S3 on ``port`` of 127.0.0.1."""
-
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def options(self, provider: str, **more: str) -> dict[str, str]:
-        """rclone's options for it."""
-        return {
-            "provider": provider,
-            "endpoint": self.url,
-            "access_key_id": ACCESS_KEY,
-            "secret_access_key": SECRET_KEY,
-            **more,
-        }
-
-    def answers(self, path: str = "/") -> bool:
-        with contextlib.suppress(OSError):
-            with contextlib.suppress(urllib.error.HTTPError):
-                urllib.request.urlopen(self.url + path, timeout=2).close()
-            return True
-        return False
-
-    def stop(self, timeout: float = 20) -> int:
-        return self.kill()  # SeaweedFS takes its time to end in peace
-
-
-def write_logins(scratch: Path) -> Path:
-    """A file that tells SeaweedFS of one administrator."""
-    config = scratch / "s3.json"
-    login = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
-    admin = {"name": "admin", "credentials": [login], "actions": ["Admin", "Read", "List", "Tagging", "Write"]}
-    config.write_text(json.dumps({"identities": [admin]}))
-    return config
+__all__ = ["ACCESS_KEY", "SECRET_KEY", "S3Server", "rclone_s3", "seaweedfs", "write_logins"]
 
 
 def seaweedfs(scratch: Path, *flags: str) -> S3Server:
@@ -58,37 +17,7 @@ def seaweedfs(scratch: Path, *flags: str) -> S3Server:
 
     :param flags: more of ``weed server``'s.
     """
-    data = scratch / "weed"
-    data.mkdir()
-    master, volume, filer, s3 = (free_port() for _ in range(4))
-    server = S3Server(
-        [
-            peer("weed"),
-            "server",
-            f"-dir={data}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-master.telemetry=false",
-            f"-master.port={master}",
-            "-master.volumeSizeLimitMB=256",
-            f"-volume.port={volume}",
-            "-volume.max=100",
-            "-filer",
-            f"-filer.port={filer}",
-            "-s3",
-            f"-s3.port={s3}",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-s3.autoCreateBucket=false",
-            f"-s3.config={write_logins(scratch)}",
-            *flags,
-        ],
-        scratch / "weed.log",
-        cwd=scratch,
-    )
-    server.port = s3
-    server.wait_until(lambda: server.answers("/healthz"), 60)
-    return server
+    return start_seaweedfs(peer("weed"), scratch, *flags)
 
 
 def rclone_s3(scratch: Path) -> S3Server:
