@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.asking import ask, read_answer
+from support.asking import ask, connect, read_answer
 from support.certificates import Authority, client_context
 from support.daemons import Daemon, Server
 from support.ports import free_port
 from support.restic import Restic
 from support.sequences import make_files, restore_and_compare
+from support.waiting import wait_until
 
 Start = Callable[..., Server]
 
@@ -69,6 +70,16 @@ def test_ipv6(start_resticd: Start, tmp_path: Path) -> None:
     Restic(f"rest:http://[::1]:{port}/", tmp_path)("init")
     for host in ("[::1]", "127.0.0.1"):
         Restic(f"rest:http://{host}:{everywhere}/", tmp_path)("cat", "config")
+
+
+def test_addresses_behind_the_proxy_protocol(start_resticd: Start) -> None:
+    """Twisted's endpoints are addresses too; HAProxy's tells where a client really is."""
+    port = free_port()
+    server = start_resticd(":memory:", "--addr", f"haproxy:tcp:{port}:interface=127.0.0.1", "-v")
+    with connect(port) as wire:
+        wire.sendall(b"PROXY TCP4 192.0.2.9 127.0.0.1 40000 8000\r\nGET /keys/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(wire).body == b"[]"
+    wait_until(lambda: " 192.0.2.9 - - [" in server.output())
 
 
 def test_a_port_that_the_system_chooses_is_in_the_log(start_resticd: Start) -> None:
