@@ -16,7 +16,7 @@ from resticd.config.connection import parse_connection
 from resticd.config.flags import flags_of
 from resticd.config.rcloneconf import find_remotes_file, read_remotes_file
 from resticd.config.remotes import Remotes
-from resticd.config.settings import FLAGS, ListenSettings, LogSettings, RemoteSettings
+from resticd.config.settings import FLAGS, NEEDS_RESTART, RemoteSettings
 from resticd.errors import ConfigurationError
 from resticd.http.gate import Gate
 from resticd.http.site import SiteSettings
@@ -231,11 +231,8 @@ def _stamp(settings: Settings, spec: RemoteSpec) -> object:
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:
     """The flags that differ and cannot be applied while serving."""
-    return [
-        flag.name
-        for flag in (*flags_of(ListenSettings), *flags_of(LogSettings))
-        if getattr(old, flag.attribute) != getattr(new, flag.attribute)
-    ]
+    flags = [flag for flag in FLAGS if flag.name in NEEDS_RESTART]
+    return [flag.name for flag in flags if getattr(old, flag.attribute) != getattr(new, flag.attribute)]
 
 
 def client_settings(settings: Settings) -> ClientSettings:

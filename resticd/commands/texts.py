@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from resticd import __version__
 from resticd.cli import COMMANDS, Command, find_command
-from resticd.config.flags import Flag
+from resticd.config.flags import Flag, format_value
 from resticd.config.settings import GROUPS
 from resticd.config.sources import SETTINGS
 from resticd.errors import ConfigurationError
@@ -86,15 +86,7 @@ def default_of(flag: Flag) -> str:
     """What to say behind the help of ``flag`` of its default; empty where that goes without saying."""
     if flag.default in (None, "", False, 0, ()) or flag.secret:
         return ""
-    return f" (default {_shown(flag.default)})"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f" (default {format_value(flag, flag.default)})"
 
 
 def completion(argv: Sequence[str]) -> int:

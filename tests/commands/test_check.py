@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,6 @@ def rows(text: str) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    import os
-
     for name in list(os.environ):
         if name.startswith(("RESTICD_", "RCLONE_")):
             monkeypatch.delenv(name)
@@ -86,3 +86,19 @@ def test_a_mistake_in_a_setting(
     assert main(["check-config", "--settings", str(path)]) == 1
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", f"resticd: {path}:2: unknown setting 'verbos'\n")
+
+
+def test_the_example_in_the_readme(
+    tmp_path: Path, variables: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It shows what is printed."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    command, *expected = re.search(r"^    \$ RESTICD_BWLIMIT=10M (.*(?:\n    .*)*)", text, re.MULTILINE)[1].splitlines()
+    program, name, *flags = command.removesuffix(" | grep -v default").split()
+    assert (program, name) == ("resticd", "check-config")
+    (tmp_path / "resticd.toml").write_text('# here\naddr = [":8000"]\nuser = "me"\n')
+    variables.chdir(tmp_path)
+    variables.setenv("RESTICD_BWLIMIT", "10M")
+    assert main(["check-config", *flags]) == 0
+    shown = [f"    {line}" for line in capsys.readouterr().out.splitlines() if "default" not in line]
+    assert shown == expected
