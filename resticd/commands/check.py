@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from resticd.assembly import resolve_remote
+from attrs import evolve
+
+from resticd.assembly import Resolved, resolve_remote
 from resticd.config.connection import shown
 from resticd.config.flags import format_value
-from resticd.config.settings import FLAGS
+from resticd.config.settings import FLAGS, Settings
 from resticd.config.sources import Reading, read_sources, unknown_variables
 from resticd.errors import ConfigurationError
+from resticd.observe.setup import Log, LogOptions
 from resticd.remotes.drivers import REGISTRY
 from resticd.remotes.registry import RemoteSpec
 
@@ -20,14 +24,18 @@ Row = tuple[str, str, str]
 def check_config(argv: Sequence[str]) -> int:
     """Print a line for each setting: name, value, origin. Secrets are masked.
 
-    A setting that cannot be read ends it with one line. A remote that does not exist does so below the others.
+    A setting that cannot be read ends it with one line. What else would keep the server from starting does so below
+    the settings; nothing is connected to, listened on or written.
     """
     reading = read_sources(argv, os.environ)
     spec, mistake = None, None
-    try:
-        spec = resolve_remote(reading.settings).spec if reading.settings.remote else None
-    except ConfigurationError as error:
-        mistake = error
+    if reading.settings.remote:
+        try:
+            resolved = resolve_remote(reading.settings)
+            spec = resolved.spec
+            _make_parts(reading.settings, resolved)
+        except ConfigurationError as error:
+            mistake = error
     rows = [*_settings(reading, spec), *_others(reading, spec)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
@@ -35,6 +43,18 @@ def check_config(argv: Sequence[str]) -> int:
     if mistake is not None:
         raise ConfigurationError(reading.settings.explain(mistake))
     return 0
+
+
+def _make_parts(settings: Settings, resolved: Resolved) -> None:
+    """Make what the server is made of, to see that it can be made: passwords, certificates, addresses, the remote."""
+    from twisted.internet import reactor as installed
+
+    from resticd.serving import Serving
+
+    reactor: Any = installed
+    log = Log(LogOptions(verbose=settings.verbose, quiet=settings.quiet, log_level=settings.log_level), reactor)
+    # Standard output is where the settings are printed.
+    Serving(reactor, evolve(settings, stdio=False), resolved, log, ended=lambda: None)
 
 
 def _settings(reading: Reading, spec: RemoteSpec | None) -> Iterator[Row]:

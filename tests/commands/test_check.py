@@ -33,7 +33,10 @@ def test_what_is_in_force_and_who_said_so(
 ) -> None:
     settings, remotes = tmp_path / "resticd.toml", tmp_path / "rclone.conf"
     settings.write_text('# one\naddr = [":1", "unix:///a"]\nstats = "90m"\nresponse-header = ["A: b"]\n')
-    remotes.write_text("[store]\ntype = s3\nprovider = Minio\nsecret_access_key = hunter2hunter2\n")
+    remotes.write_text(
+        "[store]\ntype = s3\nprovider = Minio\nendpoint = http://127.0.0.1:1\n"
+        "access_key_id = me\nsecret_access_key = hunter2hunter2\n"
+    )
     variables.setenv("RCLONE_BWLIMIT", "08:00,1M 20:00,off")
     variables.setenv("RESTICD_APPEND_ONLY", "true")
     variables.setenv("RESTICD_APEND_ONLY", "true")
@@ -64,7 +67,15 @@ def test_what_is_in_force_and_who_said_so(
 def test_a_remote_that_is_described_on_the_fly_keeps_its_secrets(
     variables: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["check-config", ":s3,provider=Minio,secret_access_key=hunter2hunter2:bucket"]) == 0
+    assert (
+        main(
+            [
+                "check-config",
+                ":s3,provider=Minio,endpoint='http://127.0.0.1:1',access_key_id=me,secret_access_key=hunter2hunter2:bucket",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert rows(printed)["remote"] == (":s3,…:bucket", "the command line")
     assert "hunter2" not in printed
@@ -86,6 +97,32 @@ def test_a_mistake_in_a_setting(
     assert main(["check-config", "--settings", str(path)]) == 1
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", f"resticd: {path}:2: unknown setting 'verbos'\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('htpasswd = "/nowhere"\n', ":1: htpasswd: /nowhere: No such file"),
+        ('\ncert = "/nowhere"\nkey = "/nowhere"\n', ":3: key: /nowhere: No such file"),
+        ('addr = ["a:b:c"]\n', ":1: addr: 'a:b:c'"),
+        ('user = "me"\n', ":1: user: needs --pass"),
+        ("verbose = 1\nquiet = true\n", "-q: not together with -v"),
+        ("private-repos = true\n", ":1: private-repos: there is no login"),
+        ('unix-socket-mode = "9"\n', ":1: unix-socket-mode: '9'"),
+    ],
+)
+def test_what_would_keep_the_server_from_starting(
+    tmp_path: Path, variables: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, complaint: str
+) -> None:
+    """It is found here too, below the settings; nothing is made at the remote."""
+    path = tmp_path / "resticd.toml"
+    path.write_text(text)
+    assert main(["check-config", "--settings", str(path), str(tmp_path / "store")]) == 1
+    printed = capsys.readouterr()
+    assert "remote" in rows(printed.out)
+    where = str(path) if complaint.startswith(":") else ""
+    assert printed.err.startswith(f"resticd: {where}{complaint}")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_example_in_the_readme(
