@@ -311,6 +311,9 @@ def make_gate(
     throttle: IThrottle | None = None,
 ) -> Gate:
     """Who may pass. Who starts the program and talks to its standard input needs no login."""
+    has_login = settings.htpasswd or settings.user or settings.user_from_header or settings.client_ca
+    if settings.private_repos and (settings.stdio or not has_login):
+        raise ConfigurationError("--private-repos: there is no login, so nobody would see anything")
     if settings.stdio:
         return Gate(repositories, make_authenticator(workers=workers, clock=reactor))
     authenticator = make_authenticator(
@@ -326,14 +329,10 @@ def make_gate(
         clock=reactor,
         throttle=throttle,
     )
-    if settings.private_repos and not (
-        settings.htpasswd or settings.user or settings.user_from_header or settings.client_ca
-    ):
-        raise ConfigurationError("--private-repos: there is no login, so nobody would see anything")
     return Gate(
         repositories,
         authenticator,
-        base=settings.baseurl.strip("/"),
+        base=settings.baseurl,
         allow_origin=settings.allow_origin,
         user_header=settings.user_from_header,
         common_name=common_name,

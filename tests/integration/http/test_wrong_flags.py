@@ -81,6 +81,10 @@ MORE: list[Case] = [
     (("--user-from-header", "X User"), "--user-from-header: 'X User' cannot be the name of a header"),
     (("--trusted-proxy", "nonsense"), "--trusted-proxy: 'nonsense' does not appear to be an IPv4 or IPv6 network"),
     (("--trusted-proxy", "10.0.0.1/8"), "--trusted-proxy: 10.0.0.1/8 has host bits set"),
+    (
+        ("--stdio", "--user", "alice", "--pass", "s3cr3t", "--private-repos"),
+        "--private-repos: there is no login, so nobody would see anything",
+    ),
     # Requests
     (("--max-header-bytes", "4K"), "--max-header-bytes: '4K': not a whole number above zero"),
     (("--server-write-timeout", "-1s"), "--server-write-timeout: '-1s': not a duration such as"),
@@ -94,9 +98,9 @@ CASES = [(program, *case) for case in BOTH for program in PROGRAMS] + [("resticd
 
 
 class Runs:
-    """All command lines, each run once and a few at a time, in the order in which the tests ask for them."""
+    """The command lines of ``wanted``, each run once and a few at a time, in the order in which tests ask for them."""
 
-    def __init__(self, room: Path, busy: int) -> None:
+    def __init__(self, room: Path, busy: int, wanted: set[tuple[str, tuple[str, ...]]]) -> None:
         self._room = room
         self.busy = busy
         self._pool = ThreadPoolExecutor(4)
@@ -119,7 +123,12 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    wanted = {
+        (item.callspec.params["program"], item.callspec.params["flags"])
+        for item in request.session.items
+        if item.path == request.path
+    }
     room = tmp_path_factory.mktemp("wrong-flags")
     authority = Authority(room)
     pair = authority.server()
@@ -135,7 +144,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
-        made = Runs(room, busy.getsockname()[1])
+        made = Runs(room, busy.getsockname()[1], wanted)
         yield made
         made.stop()
 
