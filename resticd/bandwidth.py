@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import field, frozen
 from twisted.logger import Logger
 
-from resticd.credit import CONTENDED, Credit
+from resticd.credit import Credit
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -27,7 +27,7 @@ SMALLEST_TURN, LARGEST_TURN = 64, 256 * 1024
 SAVED = 0.03
 #: Amid transfers that wait again and again this many seconds' worth is: the reactor may be held up, and transfers that
 #: began together are stored together.
-LATE = CONTENDED
+LATE = 0.25
 #: The limiter looks after those who wait no more often than this, in seconds.
 TICK = 0.005
 

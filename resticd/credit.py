@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from math import inf
 from typing import Protocol
 
-#: How long it counts that somebody waited, in seconds.
-CONTENDED = 0.25
+#: How long it counts that somebody waited, in seconds: longer than a slow disk takes to store what came at once.
+CONTENDED = 1.0
 #: What floating point may take from a whole unit.
 _SLACK = 1e-9
 

@@ -101,6 +101,9 @@ def test_a_gap_is_made_up_for() -> None:
     assert sender.wanted == 0
     clock.advance(0.1)
     assert limiter.take(int(0.2 * MIB - 100 * KIB))
+    clock.advance(0.6)
+    assert limiter.take(int(LATE * MIB))
+    assert not limiter.take(int(SAVED * MIB))
     clock.advance(1)
     assert not limiter.take(int(SAVED * MIB) + 1)
 
