@@ -25,7 +25,7 @@ class Answer(Protocol):
     def deliver(self, consumer: IConsumer) -> Deferred[None]:
         """See ``Response``."""
 
-    def discard(self) -> None:
+    def discard(self) -> Deferred[None]:
         """See ``Response``."""
 
 

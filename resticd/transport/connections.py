@@ -34,6 +34,8 @@ class Link(ProtocolWrapper):
         super().__init__(factory, wrapped)
         self._sending = False
         self._early = 0
+        #: whether ``abort`` was called; it takes effect in the reactor's next turn
+        self.aborted = False
 
     def makeConnection(self, transport: Any) -> None:
         """See ``IProtocol``."""
@@ -66,6 +68,7 @@ class Link(ProtocolWrapper):
 
     def abort(self) -> None:
         """Close the connection at once."""
+        self.aborted = True
         self.transport.abortConnection()
 
 
@@ -112,10 +115,12 @@ class Lease:
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """See ``HTTPConnectionPool``."""
-        return self._pool.getConnection(key, endpoint).addCallback(self._got)
+        return self._pool.getConnection(key, endpoint).addCallback(self._got, key, endpoint)
 
-    def _got(self, protocol: Any) -> Any:
+    def _got(self, protocol: Any, key: Any, endpoint: IStreamClientEndpoint) -> Any:
         link: Link = protocol.transport
+        if link.aborted:  # by who used it last, while its answer came to an end
+            return self.getConnection(key, endpoint)
         link.sending = self._has_body
         self.link = link
         return protocol

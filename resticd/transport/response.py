@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
@@ -17,13 +17,15 @@ from resticd.transport.errors import connection_error
 from resticd.transport.idle import IdleTimer
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IProducer, IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IProducer, IReactorTime
     from twisted.web.iweb import IResponse
 
     from resticd.transport.connections import Link
 
 #: The longest answer that is read into memory, unless the caller says otherwise.
 LONGEST_ANSWER = 1024 * 1024
+#: Reading so many bytes costs less than another connection.
+_SHORT = 64 * 1024
 
 
 class Response:
@@ -85,25 +87,38 @@ class Response:
         self._answer.deliverBody(delivery)
         return delivery.done
 
-    def discard(self) -> None:
-        """Close the connection, unless the body has arrived already or something else was done with it."""
+    def discard(self) -> Deferred[None]:
+        """Drop the body: read it where it is short, so that the connection can be used again, or else close it.
+
+        Does nothing where something else was done with the body. Fires, never fails, when the connection is free or
+        closed; the next request uses it if that is waited for.
+        """
         if self._taken:
-            return
+            return succeed(None)
         self._taken = True
-        sink = _Sink()
+        short = self.length is not None and self.length <= _SHORT
+        sink = _Sink(self._clock, self._timeout if short else 0.0, self._link)
         self._answer.deliverBody(sink)
-        if not sink.ended:
-            self._link.abort()
+        return sink.ended
 
 
 class _Sink(Protocol):
-    """Drops what comes."""
+    """Drops what comes.
 
-    ended = False
+    :param seconds: after so many the connection is closed. With 0 this is done in the next turn of the reactor: what
+        has arrived with the headers, perhaps all, is still in the parser's hands.
+    """
+
+    def __init__(self, clock: IReactorTime, seconds: float, link: Link) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self._late: IDelayedCall = clock.callLater(seconds, link.abort)
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008  # Twisted's signature
         """See ``IProtocol``."""
-        self.ended = True
+        if self._late.active():
+            self._late.cancel()
+        if not self.ended.called:  # it may have been cancelled
+            self.ended.callback(None)
 
 
 @implementer(IPushProducer)

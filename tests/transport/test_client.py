@@ -332,21 +332,56 @@ async def test_consumer_stops(client: HttpClient, peer: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_discarded(client: HttpClient, peer: Any) -> None:
-    """Discarding an answer closes the connection where something is still to come, and keeps it where not."""
+    """Discarding an answer closes the connection where much is still to come, and keeps it where not."""
+
+    async def script(connection: Connection) -> None:
+        for body in (b"", b"short"):
+            await connection.request()
+            connection.answer(200, body)
+        await connection.request()
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n0\r\n\r\n")
+        await connection.request()
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx")
+
+    server = peer(script)
+    for turn in range(4):
+        answer = await client.send(Request("GET", server.url))
+        assert len(server.connections) == 1, turn
+        discarded = answer.discard()
+        answer.discard()
+        await discarded
+    await until(lambda: server.connections[0].is_lost)
+
+
+@pytest_twisted.ensureDeferred
+async def test_discarded_and_silent(peer: Any) -> None:
+    """A short body that does not come does not keep the connection for ever."""
 
     async def script(connection: Connection) -> None:
         await connection.request()
-        connection.answer(200)
-        await connection.request()
-        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx")
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
 
-    server = peer(script)
+    server, client = peer(script), HttpClient(reactor, ClientSettings(timeout=0.1))
     (await client.send(Request("GET", server.url))).discard()
-    answer = await client.send(Request("GET", server.url))
-    assert len(server.connections) == 1
-    answer.discard()
-    answer.discard()
     await until(lambda: server.connections[0].is_lost)
+    await client.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_gets_an_aborted_connection(client: HttpClient, peer: Any) -> None:
+    """A consumer that stops with the last bytes of an answer does no harm to the request that follows at once."""
+
+    class Stopping(Consumer):
+        def write(self, data: bytes) -> None:
+            self.producer.stopProducing()
+
+    server = peer(always(lambda connection, _: connection.answer(200, b"short")))
+    for _ in range(5):
+        delivered = (await client.send(Request("GET", server.url))).deliver(Stopping())
+        following = client.send(Request("GET", server.url))
+        with pytest.raises(ClientGone):
+            await delivered
+        assert await (await following).read() == b"short"
 
 
 @pytest_twisted.ensureDeferred
