@@ -191,7 +191,7 @@ class WebDavRemote:
                 self._claims.removed(whole)
                 return
         response = await self._api.call("DELETE", whole, headers=(("Depth", "0"),), allowed=(404,))
-        response.discard()
+        await response.discard()
         if response.status == 404:
             await self._places.check_root()
         elif response.status == 207:

@@ -151,7 +151,7 @@ class WebDavApi:
         """One answer with a multistatus; None for 404."""
         response = await self.attempt("PROPFIND", key, headers=(("Depth", depth), _XML), data=wanted, allowed=(404,))
         if response.status == 404:
-            response.discard()
+            await response.discard()
             return None
         if response.status != 207:
             raise error_for(response, await _beginning(response), f"PROPFIND {key or '/'}")
@@ -166,11 +166,11 @@ class WebDavApi:
         try:
             may = await self._login.refused(response, sent)
         except BaseException:
-            response.discard()
+            await response.discard()
             raise
         if not may:
             return response
-        response.discard()
+        await response.discard()
         if message.stream is not None:
             raise Unavailable("webdav: the login had to be renewed in the middle of an upload", 1.0)
         # A token may have been waited for, and a nonce may be older than what others have got since.
@@ -190,7 +190,7 @@ class WebDavApi:
             try:
                 url = self._followed(message.method, message.url, response.header("Location"))
             finally:
-                response.discard()
+                await response.discard()
             message = message._replace(url=url)
             if origin_of(url) != self.options.origin and not self.options.auth_redirect:
                 own, authorization = (), None

@@ -44,7 +44,7 @@ class Leftovers:
         if modified is None or now - modified < _OLD or key in self._ours or key in self._removing:
             return
         removing = self._removing[key] = Deferred.fromCoroutine(self._remove(key))
-        removing.addErrback(self._failed, key).addBoth(lambda _: self._removing.pop(key, None))
+        removing.addErrback(self._failed, key).addBoth(self._over, key)
 
     def stop(self) -> None:
         """Remove no more."""
@@ -54,12 +54,12 @@ class Leftovers:
     async def remove_own(self, key: str) -> None:
         """Remove what is left of an upload of ours. Never fails: what stays is never listed, and removed when old."""
         try:
-            (await self._api.call("DELETE", key, allowed=(404,))).discard()
+            await (await self._api.call("DELETE", key, allowed=(404,))).discard()
         except ResticdError as error:
             self._log.debug("{key} stays: {reason}", key=key, reason=str(error))
 
     async def _remove(self, key: str) -> None:
-        (await self._api.call("DELETE", key, allowed=(404,))).discard()
+        await (await self._api.call("DELETE", key, allowed=(404,))).discard()
         self._log.info("removed {key}, which a dead writer left behind", key=key)
 
     def _failed(self, failure: Failure, key: str) -> None:
@@ -67,3 +67,6 @@ class Leftovers:
             self._log.debug("{key} stays: {reason}", key=key, reason=str(failure.value))
         elif not failure.check(CancelledError):
             self._log.failure("removing {key}", failure, key=key)
+
+    def _over(self, _: None, key: str) -> None:
+        self._removing.pop(key, None)

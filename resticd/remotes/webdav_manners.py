@@ -124,7 +124,7 @@ class AskedOnce:
     async def _put(self, key: str, data: bytes) -> None:
         await self._places.ensure(self._root)
         self._leftovers.begin(key)
-        (await self._api.call("PUT", key, data=data)).discard()
+        await (await self._api.call("PUT", key, data=data)).discard()
 
     async def _remove(self, *keys: str) -> None:
         for key in keys:

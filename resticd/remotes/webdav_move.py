@@ -26,7 +26,7 @@ async def move(api: WebDavApi, source: str, target: str, *, overwrite: bool = Fa
         if number and await api.properties(source) is None:
             return False
         response = await api.attempt("MOVE", source, headers=headers)
-        response.discard()
+        await response.discard()
         if response.status == 207:  # it says what could not be done (RFC 4918, section 9.9.4)
             raise error_for(response, b"", f"MOVE {source}")
         return True

@@ -213,9 +213,9 @@ class _Cut:
         self._consumer = consumer
         return Deferred.fromCoroutine(self._deliver())
 
-    def discard(self) -> None:
+    def discard(self) -> Deferred[None]:
         """See ``Response``."""
-        self._response.discard()
+        return self._response.discard()
 
     async def _deliver(self) -> None:
         try:

@@ -96,7 +96,7 @@ class Places:
         """MKCOL (RFC 4918, section 9.3), for which servers have many words where the collection is there already."""
         response = await self._api.call("MKCOL", directory, allowed=(405, 403, 404, 406, 409, 423))
         status = response.status
-        response.discard()
+        await response.discard()
         if status < 300 or status == 405:
             return
         found = await self._api.properties(directory)

@@ -43,7 +43,7 @@ class Tidier:
         aside = f"{parent_of(key)}{temporary_name()}/"
         await move(self._api, key, aside)
         if await self._is_empty(aside):
-            (await self._api.call("DELETE", aside, allowed=(404,))).discard()
+            await (await self._api.call("DELETE", aside, allowed=(404,))).discard()
         else:
             await self._put_back(aside, key)
 
@@ -57,7 +57,7 @@ class Tidier:
             slash = "/" if child.resource.is_collection else ""
             await move(self._api, f"{aside}{child.name}{slash}", f"{key}{child.name}{slash}")
         if await self._is_empty(aside):
-            (await self._api.call("DELETE", aside, allowed=(404,))).discard()
+            await (await self._api.call("DELETE", aside, allowed=(404,))).discard()
 
     async def _is_empty(self, key: str) -> bool:
         try:

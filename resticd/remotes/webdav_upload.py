@@ -256,7 +256,7 @@ class BufferedUpload(WebDavUpload):
                 raise
             # It is what ownCloud says of bytes that do not match.
             raise StorageError(str(error)) from None
-        response.discard()
+        await response.discard()
         return len(data), sha1
 
     def _drop(self) -> None:
@@ -320,7 +320,7 @@ class StreamedUpload(WebDavUpload):
         target.check_size(self._body.received)
         self._body.release()
         response = await self._answer
-        response.discard()
+        await response.discard()
         return self._body.received, None if self._sha1 is None else self._sha1.hexdigest()
 
     def _drop(self) -> None:

@@ -34,6 +34,7 @@ class Fault:
     :param cut_answer: pass on so many bytes of the answer's body (0: nothing, not even the head), then cut.
     :param edit: changes the body of the answer.
     :param hold: keep the answer until ``proxy.release()``.
+    :param drop: headers of the request, in lower case, that the server does not get to see.
     """
 
     on: str = ""
@@ -48,6 +49,7 @@ class Fault:
     cut_answer: int | None = None
     edit: Callable[[bytes], bytes] | None = None
     hold: bool = False
+    drop: tuple[str, ...] = ()
     #: how many requests it has hit
     hits: int = 0
 
@@ -74,12 +76,14 @@ class FaultProxy:
     """Listens on ``port`` of 127.0.0.1 and passes on to ``backend``, another port there.
 
     :ivar seen: method and target of every request, in order.
+    :ivar heads: the heads of the same.
     """
 
     def __init__(self, backend: int, latency: float = 0) -> None:
         self.backend = backend
         self.latency = latency
         self.seen: list[tuple[str, str]] = []
+        self.heads: list[Message] = []
         self._faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -144,6 +148,7 @@ class FaultProxy:
     def _fault_for(self, request: Message) -> Fault:
         method, target, _ = request.line.split(" ", 2)
         self.seen.append((method, target))
+        self.heads.append(request)
         for fault in self._faults:
             if fault.hits < fault.times and fault.on in ("", method) and fault.target in target:
                 fault.hits += 1
@@ -173,7 +178,8 @@ class FaultProxy:
                 await asyncio.sleep(0.2)
                 raise Cut
             return
-        back_writer.write(request.encode())
+        headers = [(key, value) for key, value in request.headers if key.lower() not in fault.drop]
+        back_writer.write(Message(request.line, headers).encode())
         if fault.cut_request is not None:
             await _copy(reader, back_writer, fault.cut_request)
             raise Cut
