@@ -11,6 +11,8 @@ from pathlib import Path
 from bench.ports import free_port
 from bench.processes import Daemon
 
+#: Requests to ``bucket.DOMAIN``, by a proxy, mean a bucket.
+DOMAIN = "s3.test"
 ACCESS_KEY, SECRET_KEY = "resticd-test", "resticd-test-secret"
 
 
@@ -84,6 +86,7 @@ def seaweedfs(program: Path, scratch: Path, *flags: str) -> S3Server:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
+            f"-s3.domainName={DOMAIN}",
             f"-s3.config={write_logins(scratch)}",
             *flags,
         ],

@@ -99,6 +99,7 @@ S3_OPTIONS = (
     used("role_session_duration"),
     used("role_external_id"),
     used("sts_endpoint"),
+    used("v2_auth", "false"),
     used("region"),
     used("endpoint"),
     used("force_path_style", "true"),
@@ -140,7 +141,6 @@ S3_OPTIONS = (
     refused("object_lock_retain_until_date"),
     refused("object_lock_legal_hold_status"),
     # Other ways to log in.
-    refused("v2_auth", "false"),
     refused("ibm_api_key"),
     refused("ibm_resource_instance_id"),
     refused("ibm_iam_endpoint"),

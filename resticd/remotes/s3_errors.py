@@ -37,6 +37,8 @@ _FAULTS = frozenset({"InternalError", "OperationAborted", "ConditionalRequestCon
 _MISMATCH = frozenset(
     {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "ContentSHA256Mismatch", "InvalidDigest"}
 )
+#: By how many seconds clocks may differ (Amazon's "Authenticating requests", and all others alike).
+_ALLOWED_SKEW = 15 * 60
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 
 
@@ -133,7 +135,7 @@ def error_for(complaint: Complaint, what: str, now: float) -> ResticdError:
         return OutOfSpace(text)
     if code in _MISMATCH:
         return Corrupt("the bytes do not hash to the name")
-    if code == "RequestTimeTooSkewed":
+    if code == "RequestTimeTooSkewed" or (status == 403 and not code and _is_skewed(complaint, now)):
         return Refused(_skew(complaint, now))
     if code in _BUSY or status in (429, 503):
         return status_error(503, text, complaint.retry_after)
@@ -150,6 +152,11 @@ def error_for(complaint: Complaint, what: str, now: float) -> ResticdError:
         return NotUnderstood(text)
     error = status_error(status, text, complaint.retry_after)
     return error if isinstance(error, StorageError | Unavailable | BadGateway) else Refused(text)
+
+
+def _is_skewed(complaint: Complaint, now: float) -> bool:
+    """Whether the clocks differ by more than is allowed: the answer to HEAD cannot say so itself."""
+    return complaint.time is not None and abs(now - complaint.time) > _ALLOWED_SKEW
 
 
 def _skew(complaint: Complaint, now: float) -> str:

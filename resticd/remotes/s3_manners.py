@@ -12,15 +12,16 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from resticd.errors import AlreadyExists, Corrupt, ResticdError
 from resticd.remotes.s3_api import S3Api, object_headers
 from resticd.remotes.s3_errors import NotUnderstood
+from resticd.remotes.single_flight import SingleFlight
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
+    from resticd.transport.response import Response
 
 PROBE = ".resticd-probe"
 _DATA = b"resticd asks what this server does with conditions and checksums\n"
@@ -41,9 +42,18 @@ class Manners:
     checks_checksum: bool
 
 
+_CHECKSUM = "x-amz-checksum-sha256"
+
+
 def checksum_header(sha256: str) -> tuple[str, str]:
     """The header for a body whose hash is given in hexadecimal."""
-    return "x-amz-checksum-sha256", base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
+    return _CHECKSUM, base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
+
+
+def confirms(response: Response, sha256: str) -> bool:
+    """Whether what the answer to a PUT says of the object's hash, if it says anything, is right."""
+    said = response.header(_CHECKSUM)
+    return said is None or said == checksum_header(sha256)[1]
 
 
 async def probe(api: S3Api, prefix: str) -> Manners:
@@ -62,19 +72,26 @@ async def probe(api: S3Api, prefix: str) -> Manners:
             return None
         return True
 
-    unchecked = await accepted(wrong)
     takes_checksum = await accepted(right) is True
     if not takes_checksum and not await accepted():
         raise NotUnderstood(f"s3: the server does not let anything be stored in {api.bucket}")
     checksum = (right,) if takes_checksum else ()
     condition = ("If-None-Match", "*")
-    # The second time surely finds the object there, even if another daemon has just removed it.
-    conditional = await accepted(*checksum, condition) is False or await accepted(*checksum, condition) is False
+    # At the same time: whoever waits for the answers may be far away.
+    damaging = Deferred.fromCoroutine(accepted(wrong)) if takes_checksum else succeed(True)
+    try:
+        # The second time surely finds the object there, even if another daemon has just removed it.
+        conditional = await accepted(*checksum, condition) is False or await accepted(*checksum, condition) is False
+        unchecked = await damaging
+    except BaseException:
+        damaging.addErrback(lambda _: None)
+        damaging.cancel()
+        raise
     try:
         await api.call("DELETE", key)
     except ResticdError as error:
         _log.debug("the probe object stays: {reason}", reason=str(error))
-    return Manners(conditional, takes_checksum, takes_checksum and unchecked is not True)
+    return Manners(conditional, takes_checksum, unchecked is not True)
 
 
 class AskedOnce:
@@ -87,35 +104,22 @@ class AskedOnce:
         self._api = api
         self._prefix = prefix
         self.known: Manners | None = None
-        self._probe: Deferred[Manners] | None = None
-        self._waiting: list[Deferred[Manners]] = []
+        self._probe = SingleFlight(self._ask)
 
     async def manners(self) -> Manners:
         """They, found out if need be."""
-        if self.known is not None:
-            return self.known
-        waiting: Deferred[Manners] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        if self._probe is None:
-            self._probe = Deferred.fromCoroutine(probe(self._api, self._prefix))
-            self._probe.addBoth(self._done)
-        return await waiting
+        return self.known or await self._probe.join()
 
     def stop(self) -> None:
         """Give up a probe that runs."""
-        if self._probe is not None:
-            self._probe.cancel()
+        self._probe.stop()
 
-    def _done(self, result: Manners | Failure) -> None:
-        self._probe = None
-        if isinstance(result, Manners):
-            self.known = result
-            if not result.conditional:
-                _log.warn(
-                    "the S3 server of {bucket} does not honour If-None-Match: two writers that store different files "
-                    "under one name at the same time are told apart only if both come through this daemon",
-                    bucket=self._api.bucket,
-                )
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(result)  # a Failure goes down the errback side
+    async def _ask(self) -> Manners:
+        self.known = await probe(self._api, self._prefix)
+        if not self.known.conditional:
+            _log.warn(
+                "the S3 server of {bucket} does not honour If-None-Match: two writers that store different files under "
+                "one name at the same time are told apart only if both come through this server",
+                bucket=self._api.bucket,
+            )
+        return self.known

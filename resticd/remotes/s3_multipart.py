@@ -19,7 +19,7 @@ from resticd.errors import AlreadyExists, BadGateway, Corrupt, NotFound, Resticd
 from resticd.interfaces import IUpload, Stat
 from resticd.remotes.s3_api import S3Api, key_headers, object_headers
 from resticd.remotes.s3_errors import NotUnderstood, error_in
-from resticd.remotes.s3_upload import S3Upload, Target, put_bytes
+from resticd.remotes.s3_upload import S3Upload, Stored, Target, put_bytes
 from resticd.remotes.s3_xml import child_text, children, complete_multipart, parse_xml
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class MultipartUpload(S3Upload):
             self._failure.raiseException()
         await target.check_free(look=True)
         etag = await target.api.client.retries.run(self._complete)
-        return await target.confirm(self._received, etag, proven=False)
+        return await target.confirm(self._received, Stored(etag), proven=False)
 
     async def _complete(self, number: int, conditional: bool = True) -> str:
         target = self._target

@@ -134,7 +134,8 @@ class S3Options:
             scheme, _, rest = self.endpoint.partition("://")
         else:
             scheme, rest = "https", self._amazon_host(region)
-        virtual = not self.path_style and all(map(_HOST_LABEL.match, [bucket]))
+        # Certificates for *.host do not cover names with dots.
+        virtual = not self.path_style and _HOST_LABEL.match(bucket) is not None
         return f"{scheme}://{bucket}.{rest}" if virtual else f"{scheme}://{rest}/{quote(bucket)}"
 
     def _amazon_host(self, region: str) -> str:
@@ -160,7 +161,7 @@ def _endpoint(values: OptionValues, provider: Provider) -> str:
         if not provider.aws_by_default:
             raise values.error("endpoint", f"is needed for the provider {values.text('provider')}")
         return ""
-    url = text if text.startswith("http") and "://" in text else f"https://{text}"
+    url = text if "://" in text else f"https://{text}"
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)

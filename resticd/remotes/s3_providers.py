@@ -66,7 +66,7 @@ _PROVIDERS = {
     "HuaweiOBS": _OLD_HOST,
     "IBMCOS": _OLD,
     "IDrive": _PATH_SHY,
-    "IONOS": Provider(path_style=True, list_url_encode=False),
+    "IONOS": _PATH_RAW_SHY,
     "ImpossibleCloud": _PLAIN,
     "Intercolo": _PLAIN,
     "Leviia": _SHY,
@@ -98,7 +98,7 @@ _PROVIDERS = {
     "Zadara": _PATH,
     "Zata": _SHY,
     "ZeroServices": _PATH_RAW_SHY,
-    "us3": Provider(list_version=1, exists_means_foreign=False),
+    "US3": Provider(list_version=1, exists_means_foreign=False),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
@@ -13,7 +13,7 @@ from zope.interface import implementer
 from resticd.errors import AlreadyExists, Corrupt, NotFound, StorageError
 from resticd.interfaces import IUpload, Stat
 from resticd.remotes.s3_api import S3Api, key_headers, object_headers
-from resticd.remotes.s3_manners import Manners, checksum_header
+from resticd.remotes.s3_manners import Manners, checksum_header, confirms
 from resticd.transport.bodies import BytesBody, StreamedBody
 
 if TYPE_CHECKING:
@@ -28,6 +28,22 @@ if TYPE_CHECKING:
 BUFFERED = 1024 * 1024
 
 _CONDITION = ("If-None-Match", "*")
+
+
+class Stored(NamedTuple):
+    """What the answer to an upload says of the object.
+
+    :ivar etag: empty where it is not known.
+    :ivar confirmed: no other hash is told than that of the bytes that were sent.
+    """
+
+    etag: str = ""
+    confirmed: bool = True
+
+    @classmethod
+    def told_by(cls, response: Response, sha256: str) -> Stored:
+        """From the answer to a PUT."""
+        return cls(response.header("ETag") or "", confirms(response, sha256))
 
 
 @frozen
@@ -82,19 +98,22 @@ class Target:
                 return
             raise AlreadyExists("a file is stored under this name")
 
-    async def confirm(self, size: int, etag: str, proven: bool) -> Stat:
+    async def confirm(self, size: int, stored: Stored, proven: bool) -> Stat:
         """What was stored; looked at, unless the server has compared the bytes with their hash.
 
-        An object of another size is removed, if it is the one that was uploaded, and a ``StorageError`` raised.
+        An object of another size or hash is removed, if it is the one that was uploaded, and a ``StorageError`` raised.
         """
-        if proven:
+        if proven and stored.confirmed:
             return Stat(size)
-        found = await self.lookup.head(self.key)
-        if found.stat.size == size:
+        try:
+            found = await self.lookup.head(self.key)
+        except NotFound:
+            raise StorageError(f"s3: {self.key} was sent, and nothing is stored") from None
+        if found.stat.size == size and stored.confirmed:
             return found.stat
-        if etag and found.etag == etag:
+        if stored.etag and found.etag == stored.etag:
             await self.api.call("DELETE", self.key)
-        raise StorageError(f"s3: {size} bytes of {self.key} were sent, {found.stat.size} are stored")
+        raise StorageError(f"s3: {size} bytes of {self.key} were sent, and {found.stat.size} or others are stored")
 
 
 async def put_bytes(target: Target, data: bytes, sha256: str | None) -> Stat:
@@ -106,7 +125,7 @@ async def put_bytes(target: Target, data: bytes, sha256: str | None) -> Stat:
         sha256 = await target.workers.run(_hexdigest, data)
     digest = sha256
 
-    async def attempt(number: int) -> str:
+    async def attempt(number: int) -> Stored:
         try:
             response = await target.api.attempt(
                 "PUT", target.key, headers=target.headers(digest), body=BytesBody(data), sha256=digest
@@ -115,12 +134,13 @@ async def put_bytes(target: Target, data: bytes, sha256: str | None) -> Stat:
             # An earlier attempt whose answer was lost may be what is stored.
             if number == 0 or not await _is_stored(target, data):
                 raise
-            return ""
-        return response.header("ETag") or ""
+            return Stored()
+        response.discard()
+        return Stored.told_by(response, digest)
 
     await target.check_free()
-    etag = await target.api.client.retries.run(attempt)
-    return await target.confirm(len(data), etag, target.manners.checks_checksum)
+    stored = await target.api.client.retries.run(attempt)
+    return await target.confirm(len(data), stored, target.manners.checks_checksum)
 
 
 async def _is_stored(target: Target, data: bytes) -> bool:
@@ -270,9 +290,9 @@ class StreamedUpload(S3Upload):
         await target.check_free()
         self._body.release()
         response = await self._answer
-        etag = response.header("ETag") or ""
         response.discard()
-        return await target.confirm(self._size, etag, target.manners.checks_checksum)
+        stored = Stored.told_by(response, self._sha256)
+        return await target.confirm(self._size, stored, target.manners.checks_checksum)
 
     async def _discard(self) -> None:
         self._body.discard()

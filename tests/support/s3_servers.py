@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, write_logins
+from bench.s3_server import ACCESS_KEY, DOMAIN, SECRET_KEY, S3Server, write_logins
 from bench.s3_server import seaweedfs as start_seaweedfs
 from support.peers import peer
 from support.ports import free_port
 
-__all__ = ["ACCESS_KEY", "SECRET_KEY", "S3Server", "rclone_s3", "seaweedfs", "write_logins"]
+__all__ = ["ACCESS_KEY", "DOMAIN", "SECRET_KEY", "S3Server", "rclone_s3", "seaweedfs", "write_logins"]
 
 
 def seaweedfs(scratch: Path, *flags: str) -> S3Server:
