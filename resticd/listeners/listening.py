@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
@@ -245,6 +244,9 @@ class Listeners:
             # Twisted's default lets everybody in, and unix sockets need no login.
             description = f"{description}:mode={self._unix_mode:o}"
         try:
+            # 4 MiB that most servers do without
+            from twisted.internet.endpoints import serverFromString
+
             endpoint: IStreamServerEndpoint = serverFromString(self._reactor, description)
         except OSError as error:
             raise _cannot_listen(source, error) from error

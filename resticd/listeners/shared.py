@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from resticd.listeners.boundsocket import BACKLOG, UnixPort
@@ -147,6 +146,8 @@ class SharedEndpoint:
 
     def __init__(self, reactor: IReactor, description: str, bound: SharedSocket) -> None:
         self._bound = bound
+        from twisted.internet.endpoints import serverFromString
+
         self._endpoint = serverFromString(_Adopting(reactor, bound), description)
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
