@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 
 from attrs import frozen
+
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 @frozen
@@ -22,12 +24,18 @@ class Notifier:
     watchdog: float = 0.0
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Notifier:
-        """What ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` say to this process."""
-        watchdog = 0.0
-        if environ.get("WATCHDOG_PID") in (None, str(os.getpid())) and environ.get("WATCHDOG_USEC", "").isdigit():
-            watchdog = int(environ["WATCHDOG_USEC"]) / 1e6
-        return cls(environ.get("NOTIFY_SOCKET", ""), watchdog)
+    def take_from(cls, environ: MutableMapping[str, str]) -> Notifier:
+        """What ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` say to this process.
+
+        They are removed: children have nothing to say to the service manager.
+        """
+        address, pid, microseconds = (environ.pop(name, "") for name in _VARIABLES)
+        is_meant = pid in ("", str(os.getpid())) and microseconds.isascii() and microseconds.isdigit()
+        return cls(address, int(microseconds) / 1e6 if is_meant else 0.0)
+
+    def starting(self, status: str, seconds: float) -> None:
+        """The service is not ready yet and will say so again, or be ready, within ``seconds``."""
+        self._send(f"STATUS={status}", _extend(seconds))
 
     def ready(self, status: str) -> None:
         """The service is up, or has reloaded."""
@@ -39,7 +47,7 @@ class Notifier:
 
     def stopping(self, status: str, seconds: float) -> None:
         """The service goes down and needs up to ``seconds`` for that."""
-        self._send("STOPPING=1", f"STATUS={status}", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+        self._send("STOPPING=1", f"STATUS={status}", _extend(seconds))
 
     def alive(self) -> None:
         """A sign of life for the watchdog."""
@@ -56,3 +64,7 @@ class Notifier:
                 sender.sendto("\n".join(lines).encode(), address)
         except OSError:
             return  # there is nobody to tell
+
+
+def _extend(seconds: float) -> str:
+    return f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}"

@@ -14,13 +14,14 @@ from twisted.logger import Logger
 
 from resticd.assembly import make_log, needs_restart, resolve_remote
 from resticd.config.connection import shown
-from resticd.errors import ConfigurationError, ResticdError
+from resticd.errors import ConfigurationError
 from resticd.options import Options, fail
 from resticd.sd_notify import Notifier
 from resticd.serving import Serving
+from resticd.signals import not_reloaded, on_signal, say_failed, say_reloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from twisted.application.service import IServiceCollection
     from twisted.python.failure import Failure
@@ -28,20 +29,35 @@ if TYPE_CHECKING:
     from resticd.config.settings import Settings
     from resticd.interfaces import IReactor
     from resticd.observe.setup import Log
+    from resticd.processes.supervisor import Supervisor
+
+#: How often the service manager is asked for more time for the start, in seconds.
+_SIGN_SECONDS = 20.0
 
 
-def makeService(options: Options) -> ResticdService:
+def makeService(options: Options) -> ResticdService | Supervisor:
     """What ``twistd resticd`` runs. Ends the program where the settings cannot work."""
     from twisted.internet import reactor
 
     try:
         log = make_log(options.settings, reactor, options.parent)  # type: ignore[arg-type]
-        service = ResticdService(reactor, options.settings, options.reread, log)  # type: ignore[arg-type]
+        service = make_service(reactor, options.settings, options.reread, log)  # type: ignore[arg-type]
     except ConfigurationError as error:
         fail(options.settings.explain(error))
     # twistd returns 0 whatever happened while its reactor ran.
     atexit.register(lambda: os._exit(service.status) if service.status else None)
     return service
+
+
+def make_service(
+    reactor: IReactor, settings: Settings, reread: Callable[[], Settings], log: Log
+) -> ResticdService | Supervisor:
+    """The service for one process or for several. Raises ``ConfigurationError``; see ``ResticdService``."""
+    if settings.processes == 1:
+        return ResticdService(reactor, settings, reread, log)
+    from resticd.processes.supervisor import Supervisor
+
+    return Supervisor(reactor, settings, reread, log)
 
 
 class ResticdService(Service):
@@ -60,9 +76,12 @@ class ResticdService(Service):
         self._reactor = reactor
         self._reread = reread
         self._logging = log
-        self._notifier = Notifier.from_environment(os.environ)
+        self._notifier = Notifier.take_from(os.environ)
         self._watchdog = LoopingCall(self._notifier.alive)
         self._watchdog.clock = reactor
+        # A large directory is swept before it is served, and a far storage may be slow to answer.
+        self._patience = LoopingCall(self._notifier.starting, "starting", 3 * _SIGN_SECONDS)
+        self._patience.clock = reactor
         self._serving = Serving(reactor, settings, resolve_remote(settings), log, ended=self._ended)
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
@@ -79,10 +98,15 @@ class ResticdService(Service):
         on_signal(self._reactor, signal.SIGUSR1, self._serving.stats.print_now)
         on_signal(self._reactor, signal.SIGUSR2, self._serving.bandwidth.toggle)
         on_signal(self._reactor, signal.SIGHUP, self.reload)
-        Deferred.fromCoroutine(self._start()).addErrback(self._failed)
+        # Before the reactor runs twistd does not catch signals: who is told that we are ready may send one at once.
+        self._reactor.callWhenRunning(lambda: Deferred.fromCoroutine(self._start()).addErrback(self._failed))
 
     async def _start(self) -> None:
-        await self._serving.start()
+        self._patience.start(_SIGN_SECONDS)
+        try:
+            await self._serving.start()
+        finally:
+            self._patience.stop()
         self._notifier.ready(self._status)
         if self._notifier.watchdog:
             self._watchdog.start(self._notifier.watchdog / 2)
@@ -131,38 +155,9 @@ class ResticdService(Service):
     def _failed(self, failure: Failure) -> None:
         say_failed(failure, self._serving.settings, self._log)
         self.status = 1
-        # Where nothing had to be waited for, twistd's reactor does not run yet.
-        self._reactor.callWhenRunning(self._reactor.stop)
+        self._reactor.stop()
 
     def _ended(self) -> None:
         """The client on standard input is gone."""
         if self.running:
             self._reactor.stop()
-
-
-def on_signal(reactor: IReactor, number: signal.Signals, call: Callable[[], object]) -> None:
-    """Have the reactor call ``call`` when the signal comes."""
-    signal.signal(number, lambda *_: reactor.callFromThread(call))
-
-
-def say_failed(failure: Failure, settings: Settings, log: Logger) -> None:
-    """Log why the server cannot start: one line for what the administrator can mend."""
-    if failure.check(ResticdError):
-        log.critical("{reason}", reason=settings.explain(failure.value))
-    else:
-        log.failure("cannot start", failure)
-
-
-def say_reloaded(changed: Sequence[str], log: Logger) -> None:
-    """Log that other settings are in force, and which flags have ``changed`` in vain."""
-    for name in changed:
-        log.warn("--{name} has changed; that needs a restart", name=name)
-    log.warn("reloaded")
-
-
-def not_reloaded(failure: Failure, log: Logger) -> None:
-    """Log why nothing has changed."""
-    if failure.check(ResticdError):
-        log.error("not reloaded: {reason}", reason=str(failure.value))
-    else:
-        log.failure("not reloaded", failure)

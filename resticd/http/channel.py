@@ -37,6 +37,10 @@ class Channel(HTTPChannel):
     _closing = False
     #: No request runs, and nothing of the next one is in.
     _at_rest = True
+    #: A request was answered.
+    _used = False
+    #: The next answer is the last.
+    _finishing = False
     #: for the lane
     memory: Memory | None = None
 
@@ -51,10 +55,11 @@ class Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """See ``IProtocol``."""
-        if self._at_rest and not self._waitingForTransport:
+        if self._at_rest and not self._waitingForTransport and not self._finishing:
             lane = self.site.lane
             if lane is not None and lane.answer(self, data):
                 self._forget_deadline()
+                self._used = True
                 return
         self._at_rest = False
         if self._header_deadline is None and not self._handlingRequest and not self.requests:
@@ -80,8 +85,17 @@ class Channel(HTTPChannel):
         self._forget_deadline()
         super().allHeadersReceived()
 
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Whether another request may follow ``request``, whose headers are in."""
+        persistent = bool(super().checkPersistence(request, version))
+        if persistent and self._finishing:
+            request.setHeader(b"connection", b"close")
+            return False
+        return persistent
+
     def requestDone(self, request: Request) -> None:
         """A request is answered."""
+        self._used = True
         pipelined = bool(self._dataBuffer)
         super().requestDone(request)
         self._at_rest = bool(self.persistent) and not (pipelined or self.requests or self._buffer)
@@ -118,13 +132,18 @@ class Channel(HTTPChannel):
         super().connectionLost(reason)
 
     def finish(self) -> None:
-        """Take no further requests: close now, or after the answer that runs."""
+        """Take no further requests: close now, or after the answer that runs.
+
+        A client whose first request, or part of one, may be on its way gets an answer: it could not tell whether the
+        request was obeyed. The time for headers limits that.
+        """
+        self._finishing = True
         if self.requests:
             # Where the answer has not begun it will say so; a client that is told too late sees the connection close.
             if not self.requests[-1].startedWriting:
                 self.close_after_answer()
             self.persistent = False
-        else:
+        elif self._at_rest and self._used:
             self.loseConnection()
 
     # For requests.

@@ -31,6 +31,7 @@ class Negotiator(Protocol):
         self._site = site
         self._early = b""
         self._chosen: Channel | H2Connection | None = None
+        self._finishing = False
 
     def connectionMade(self) -> None:
         """See ``IProtocol``."""
@@ -59,10 +60,9 @@ class Negotiator(Protocol):
         self._site.closed(self)
 
     def finish(self) -> None:
-        """Take no further requests; the connection closes when those that run are answered."""
-        if self._chosen is None:
-            self.transport.loseConnection()
-        else:
+        """Take no further requests; the connection closes when those that run, or are on their way, are answered."""
+        self._finishing = True
+        if self._chosen is not None:
             self._chosen.finish()
 
     def abort(self) -> None:
@@ -91,6 +91,8 @@ class Negotiator(Protocol):
         protocol.makeConnection(self.transport)
         if data:
             protocol.dataReceived(data)
+        if self._finishing:
+            protocol.finish()
 
     def _late(self) -> None:
         self._deadline = None
