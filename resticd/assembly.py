@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from resticd.auth.chain import make_authenticator
 from resticd.auth.proxies import TrustedProxies
+from resticd.bandwidth import Bandwidth
 from resticd.config.connection import parse_connection
 from resticd.config.flags import flags_of
 from resticd.config.rcloneconf import find_remotes_file, read_remotes_file
@@ -29,6 +30,7 @@ from resticd.listeners.tls import configure_tls
 from resticd.listeners.unixsocket import parse_group, parse_mode
 from resticd.observe.scrub import Scrubber, names_secret
 from resticd.observe.setup import Log, LogOptions
+from resticd.observe.sinks import Sinks
 from resticd.observe.stats import Statistics, StatsOptions
 from resticd.remotes.combine import CombineRemote
 from resticd.remotes.drivers import BRIDGE, REGISTRY
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from resticd.auth.throttle import IThrottle
-    from resticd.bandwidth import Bandwidth
     from resticd.config.settings import Settings
     from resticd.credit import Credit
     from resticd.http.site import Site
@@ -191,6 +192,21 @@ def _is_bridged(spec: RemoteSpec) -> bool:
     return REGISTRY.driver(spec.type, spec.source) is BRIDGE
 
 
+def check_parts(settings: Settings, resolved: Resolved, reactor: IReactor, workers: Workers) -> None:
+    """Make what processes will be made of that share nothing yet, and throw it away.
+
+    Raises ``ConfigurationError`` where it cannot be made, or not for several processes.
+    """
+    remote = make_remote(settings, resolved, reactor, workers, Bandwidth(reactor, settings.bwlimit, quiet=True))
+    specs = [resolved.spec]
+    while specs:
+        spec = specs.pop()
+        specs += spec.upstreams.values()
+        if not spec.upstreams and not REGISTRY.driver(spec.type, spec.source).shareable:
+            raise ConfigurationError(f"--workers: {spec} is in the memory of one process, so it is served by one alone")
+    make_resource(settings, reactor, workers, remote, Sinks(()))
+
+
 def secrets_of(settings: Settings, spec: RemoteSpec) -> Iterator[str]:
     """All that the log must never show: passwords and keys of the settings and of the remote."""
     for flag in FLAGS:
@@ -280,16 +296,20 @@ def make_log(settings: Settings, reactor: IReactor, twistd: Mapping[str, Any] | 
     return Log(options, reactor, twistd=twistd)
 
 
-def make_stats(settings: Settings, reactor: IReactor) -> Statistics:
-    """The reports of transfers."""
-    options = StatsOptions.make(
+def stats_options(settings: Settings) -> StatsOptions:
+    """How transfers are reported."""
+    return StatsOptions.make(
         settings.stats,
         settings.stats_one_line,
         settings.stats_one_line_date,
         settings.stats_unit,
         settings.stats_log_level,
     )
-    return Statistics(options, reactor)
+
+
+def make_stats(settings: Settings, reactor: IReactor) -> Statistics:
+    """The reports of transfers."""
+    return Statistics(stats_options(settings), reactor)
 
 
 def site_settings(settings: Settings) -> SiteSettings:

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"remotes.registry"},
     "sd_notify": set(),
     "processes": {"auth", "observe", "remotes.claims"},
+    "signals": {"config"},
 }
 #: The composition root and what starts it see everything.
 UNBOUND = {

@@ -16,13 +16,13 @@ def serve(argv: Sequence[str]) -> int:
     from twisted.internet import reactor as installed
 
     from resticd.assembly import make_log
-    from resticd.service import ResticdService
+    from resticd.service import make_service
 
     reactor: Any = installed
     try:
         log = make_log(settings, reactor, None)
         log.begin()
-        service = ResticdService(reactor, settings, partial(read_settings, argv), log)
+        service = make_service(reactor, settings, partial(read_settings, argv), log)
     except ConfigurationError as error:
         raise ConfigurationError(settings.explain(error)) from None
     reactor.callWhenRunning(service.startService)

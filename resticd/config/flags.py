@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -131,6 +132,15 @@ def parse_count(text: str) -> int:
     """A whole number above zero."""
     if not re.fullmatch(r"[1-9]\d{0,17}", text):
         raise ValueError("not a whole number above zero")
+    return int(text)
+
+
+def parse_workers(text: str) -> int:
+    """A number of processes, up to 64; ``auto`` is that of the processors that this process may use."""
+    if text == "auto":
+        return min(len(os.sched_getaffinity(0)), 64)
+    if not re.fullmatch(r"[1-9]\d?", text) or int(text) > 64:
+        raise ValueError("neither auto nor a whole number from 1 to 64")
     return int(text)
 
 

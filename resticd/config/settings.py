@@ -22,6 +22,7 @@ from resticd.config.flags import (
     parse_number,
     parse_origin,
     parse_text,
+    parse_workers,
     switch,
 )
 
@@ -69,6 +70,13 @@ class ListenSettings:
     )
     unix_socket_mode: str = flag("600", parse_text, "MODE", "Permissions of unix sockets, octal.")
     unix_socket_group: str | None = flag(None, parse_text, "GROUP", "Group of unix sockets.")
+    workers: int = flag(
+        1,
+        parse_workers,
+        "NUMBER",
+        "How many processes serve, or 'auto' for one on each processor that there is. More than one help where "
+        "many small requests or TLS keep one processor busy.",
+    )
 
 
 @frozen(kw_only=True, slots=False)
@@ -227,6 +235,11 @@ class Settings(
     def limits_bandwidth(self) -> bool:
         """Whether bandwidth is, or may at some time of the week be, limited."""
         return self.bwlimit != Limits() or self.bwlimit_file != Limits()
+
+    @property
+    def processes(self) -> int:
+        """How many processes serve: one talks to standard input."""
+        return 1 if self.stdio else self.workers
 
     foreign: dict[str, str] = field(factory=dict, repr=False)
     origins: Mapping[str, str] = field(factory=dict, repr=False, eq=False)

@@ -96,11 +96,14 @@ class Log:
         self._strangers: list[ILogObserver] = []
         self._observer = make_observer(options, self.scrubber, clock, twistd, environ)
 
-    def begin(self) -> None:
-        """Begin logging, in the foreground. What was logged before is written now."""
+    def begin(self, *, discard: bool = False) -> None:
+        """Begin logging, in the foreground. What was logged before is written now.
+
+        :param discard: unless another process has logged the same.
+        """
         if self._observer is None:
             raise RuntimeError("twistd begins logging by itself")
-        self._beginner.beginLoggingTo([self._observer], redirectStandardIO=False)
+        self._beginner.beginLoggingTo([self._observer], discardBuffer=discard, redirectStandardIO=False)
 
     def attach(self, application: object) -> None:
         """Take what ``twistd`` hands to ``setServiceParent``: have it log to our observer, if there is one."""

@@ -86,6 +86,10 @@ class Place:
         """Connections are accepted from now on."""
         self._counts[self._index] = self._connections + 1
 
+    def absent(self) -> None:
+        """No more connections are accepted."""
+        self._counts[self._index] = 0
+
     @property
     def is_next(self) -> bool:
         """Whether no other worker has fewer connections."""

@@ -7,13 +7,14 @@ does not read for so long is as good as dead, and the connection to it is given 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
@@ -163,3 +164,21 @@ class Channel(Int32StringReceiver):
         known = failure.check(ResticdError) is not None
         error = str(failure.value) if known else f"{failure.value.__class__.__name__}: {failure.getErrorMessage()}"
         return {"error": error, "mistake": failure.check(ConfigurationError) is not None}
+
+
+def attach(reactor: Any, descriptor: int, channel: Channel) -> None:
+    """Let ``channel`` speak over a connected unix socket, which is duplicated."""
+    reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, _Only(channel))
+
+
+class _Only(Factory):
+    """Has one protocol, which is there already."""
+
+    noisy = False
+
+    def __init__(self, protocol: Channel) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: object) -> Channel:
+        """See ``IProtocolFactory``."""
+        return self._protocol
