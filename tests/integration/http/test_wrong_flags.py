@@ -104,7 +104,8 @@ class Runs:
         self._room = room
         self.busy = busy
         self._pool = ThreadPoolExecutor(4)
-        self._done = {(program, flags): self._pool.submit(self._run, program, flags) for program, flags, _ in CASES}
+        cases = [(program, flags) for program, flags, _ in CASES if (program, flags) in wanted]
+        self._done = {case: self._pool.submit(self._run, *case) for case in cases}
 
     def __getitem__(self, key: tuple[str, tuple[str, ...]]) -> subprocess.CompletedProcess[str]:
         done: Future[subprocess.CompletedProcess[str]] = self._done[key]
