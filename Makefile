@@ -1,6 +1,8 @@
 # make serve   try it: a server over ./backups on localhost:8080
 # make test    lint, then all tests; brings the real clients and servers that the tests use
 # make venv    only the environment, in .venv      make lint    format, style and types
+# make deb     the Debian package for this machine's release, in dist (RELEASE=trixie: for another one, as root)
+# make test-deb  only the tests of the package; as root, as "make test" does too
 # make bench   measure beside rest-server and rclone, rewrites its section of docs/benchmarks.md (see bench/__main__.py)
 # make clean   remove what the targets above made; ./backups stays
 
@@ -13,12 +15,19 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .peers
+DIST := dist
+RELEASE ?=
 # Debian packages: of the environment, and of programs that only the tests use (systemd: systemd-socket-activate;
-# memcached: Swift; openssh-server: SFTP; nghttp2: HTTP/2; zsh: completions; the others: WebDAV servers).
+# memcached: Swift; groff-base: manual pages; openssh-server: SFTP; nghttp2: HTTP/2; zsh: completions; apache2 and
+# lighttpd: WebDAV servers).
 VENV_PACKAGES := python3-venv
-TEST_PACKAGES := systemd memcached openssh-server apache2-bin lighttpd lighttpd-mod-webdav nghttp2-client nghttp2-proxy zsh
+TEST_PACKAGES := systemd haproxy groff-base memcached openssh-server apache2-bin lighttpd lighttpd-mod-webdav nghttp2-client nghttp2-proxy zsh
 
-.PHONY: help venv peers serve test lint bench clean
+# What builds the Debian package, and what tests it as root: these lay and check a small Debian.
+DEB_PACKAGES := build-essential debhelper dh-virtualenv python3 python3-venv
+ROOT_TEST_PACKAGES := $(DEB_PACKAGES) debootstrap lintian
+
+.PHONY: help venv peers serve test lint deb test-deb bench clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -32,6 +41,7 @@ $(VENV)/.installed: pyproject.toml setup.py
 
 peers: venv
 	@tools/system-packages $(TEST_PACKAGES)
+	@[ "$$(id -u)" != 0 ] || tools/system-packages $(ROOT_TEST_PACKAGES)
 	@PYTHON=$(BIN)/python tools/get-peers $(PEERS)
 
 serve: venv
@@ -48,10 +58,17 @@ lint: venv
 test: peers lint
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
+deb:
+	@tools/system-packages $(DEB_PACKAGES)
+	@tools/build-deb $(DIST) $(RELEASE)
+
+test-deb: peers
+	$(BIN)/pytest tests/packaging $(PYTEST_ARGS)
+
 bench: peers
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results $(DIST)
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
