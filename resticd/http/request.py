@@ -141,7 +141,7 @@ class StreamingRequest(server.Request):
         self.requestHeaders.removeHeader(b"expect")
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, query = path.partition(b"?")
-        self.args = parse_qs(query, keep_blank_values=True)
+        self.args = _parse_query(query)
         settings = self.site.settings
         self._set_deadline(settings.write_timeout if self.body.complete else settings.read_timeout)
         self.process()
@@ -272,6 +272,12 @@ class StreamingRequest(server.Request):
                 agent=(self.getHeader(b"user-agent") or b"").decode("ascii", "backslashreplace"),
             )
         )
+
+
+def _parse_query(query: bytes) -> dict[bytes, list[bytes]]:
+    """The fields of a query, whatever bytes they encode: in Latin-1 each byte is a character."""
+    fields = parse_qs(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    return {name.encode("latin-1"): [value.encode("latin-1") for value in values] for name, values in fields.items()}
 
 
 @implementer(IConsumer)

@@ -261,6 +261,8 @@ def test_no_traceback_for_a_clients_mistake(server: Server, store: Path) -> None
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET\r\n\r\n",
         b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET /keys/?%ff=\xff%&a=%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET \xff HTTP/1.1\r\nHost: \xff\r\nRange: \xff\r\nUser-Agent: \xff\r\nReferer: \xff\r\n\r\n",
     ):
         wire = Wire(server)
         wire.send(junk)
