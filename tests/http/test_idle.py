@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from support.certificates import Authority, client_context
 from support.waiting import until
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
@@ -19,6 +20,8 @@ from twisted.internet.threads import deferToThread
 from resticd.auth.chain import make_authenticator
 from resticd.http.gate import Gate
 from resticd.http.site import Site, SiteSettings
+from resticd.listeners.handshake import over_tls
+from resticd.listeners.tls import ServerTls, configure_tls
 from resticd.remotes.local import LocalRemote
 from resticd.repository.operations import Repositories
 from resticd.repository.policy import Policy
@@ -43,7 +46,9 @@ def workers() -> Iterator[Workers]:
 
 
 @asynccontextmanager
-async def serving(store: Path, workers: Workers, *without: str) -> AsyncIterator[tuple[Site, int]]:
+async def serving(
+    store: Path, workers: Workers, *without: str, tls: ServerTls | None = None
+) -> AsyncIterator[tuple[Site, int]]:
     """A site over the directory ``store``, and its port."""
     remote = LocalRemote(store, workers)
     await remote.start()
@@ -51,7 +56,8 @@ async def serving(store: Path, workers: Workers, *without: str) -> AsyncIterator
     gate = Gate(repositories, make_authenticator(workers=workers, clock=reactor))
     site = Site(gate.resource(), reactor, workers, Sink(), SiteSettings(without=without))
     site.timeOut = IDLE
-    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    factory = site if tls is None else over_tls(tls, site, reactor)
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     try:
         yield site, port.getHost().port
     finally:
@@ -107,6 +113,26 @@ async def test_a_download_that_nobody_reads_is_given_up(
             await until(lambda: site.connections, 30)
             await until(lambda: not site.connections, 30)
             assert not site.requests
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_download_over_tls_that_nobody_reads_is_given_up(tmp_path: Path, workers: Workers) -> None:
+    """A client that does not answer the end of TLS either."""
+    authority = Authority(tmp_path)
+    pair = authority.server()
+    path = tmp_path / "store" / "data" / NAME[:2] / NAME
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(64 * 1024 * 1024)
+    tls = configure_tls(str(pair.cert), str(pair.key))
+    async with serving(tmp_path / "store", workers, tls=tls) as (site, port):
+        with connect(port) as plain:
+            context = client_context(authority.file)
+            wire = await deferToThread(context.wrap_socket, plain, server_hostname="localhost")
+            with wire:
+                wire.sendall(f"GET /data/{NAME} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                await until(lambda: site.requests, 30)
+                await until(lambda: not site.connections, 60)
 
 
 @pytest.mark.parametrize("without", [(), ("direct-receive",)], ids=["direct", "portable"])
