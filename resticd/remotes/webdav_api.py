@@ -29,6 +29,8 @@ Pairs = Sequence[tuple[str, str]]
 _LONGEST_ERROR = 64 * 1024
 #: How many redirections follow each other.
 _MOST_REDIRECTIONS = 5
+#: How often a request is sent again with a new login: nonces may run out faster than they are used.
+_MOST_LOGINS = 5
 _REDIRECTIONS = frozenset((301, 302, 303, 307, 308))
 #: What changes nothing, so that asking somewhere else is safe.
 _FOLLOWED = frozenset(("GET", "PROPFIND"))
@@ -99,8 +101,11 @@ class WebDavApi:
         message = _Message(method, self.url(key), headers, data, stream)
         sent = self._login.header(method, message.target)
         response = await self._send(message, sent)
-        if response.status == 401:
-            response = await self._again(message, response, sent)
+        for number in range(_MOST_LOGINS):
+            if response.status != 401 or not await self._may_again(message, response, sent, number):
+                break
+            sent = self._login.header(method, message.target)
+            response = await self._send(message, sent)
         if response.status < 300 or response.status in allowed:
             self._login.answered(response)
             return response
@@ -161,21 +166,20 @@ class WebDavApi:
         """A small request without a login."""
         return await self._send(_Message("PROPFIND", self.options.url, (("Depth", "0"), _XML), LISTED), None)
 
-    async def _again(self, message: _Message, response: Response, sent: str | None) -> Response:
-        """The answer to the same request with a new login, or the old one where that does not help."""
+    async def _may_again(self, message: _Message, response: Response, sent: str | None, number: int) -> bool:
+        """Whether the same request may be let in with a new login; what refused it is discarded then."""
         try:
-            may = await self._login.refused(response, sent)
+            may = await self._login.refused(response, sent, number)
         except BaseException:
-            await response.discard()
+            response.discard()
             raise
-        if not may:
-            return response
-        await response.discard()
-        if message.stream is not None:
-            raise Unavailable("webdav: the login had to be renewed in the middle of an upload", 1.0)
-        # A token may have been waited for, and a nonce may be older than what others have got since.
-        await self._login.prepare(False)
-        return await self._send(message, self._login.header(message.method, message.target))
+        if may:
+            await response.discard()
+            if message.stream is not None:
+                raise Unavailable("webdav: the login had to be renewed in the middle of an upload", 1.0)
+            # A token may have been waited for, and a nonce may be older than what others have got since.
+            await self._login.prepare(False)
+        return may
 
     async def _send(self, message: _Message, authorization: str | None) -> Response:
         own = self._own_headers

@@ -45,10 +45,11 @@ class Login(Protocol):
         :param target: path and query as they are sent.
         """
 
-    async def refused(self, response: Response, sent: str | None) -> bool:
+    async def refused(self, response: Response, sent: str | None, number: int) -> bool:
         """The server answered 401. Whether the request may be let in when it is sent again.
 
         :param sent: the header that came with it.
+        :param number: how often it has been sent again already.
         """
 
     def answered(self, response: Response) -> None:
@@ -81,7 +82,7 @@ class NoLogin:
         """See ``Login``."""
         return None
 
-    async def refused(self, response: Response, sent: str | None) -> bool:
+    async def refused(self, response: Response, sent: str | None, number: int) -> bool:
         """See ``Login``."""
         return False
 
@@ -107,9 +108,9 @@ class BearerLogin:
         """See ``Login``."""
         return f"Bearer {self._token}"
 
-    async def refused(self, response: Response, sent: str | None) -> bool:
+    async def refused(self, response: Response, sent: str | None, number: int) -> bool:
         """See ``Login``."""
-        if not self._command:
+        if not self._command or number:
             return False
         if sent == f"Bearer {self._token}":
             await self._fetching.join()
@@ -151,7 +152,9 @@ class PasswordLogin:
         self._asking = SingleFlight(self._challenge)
         self._basic: str | None = None
         self._digest: Digest | None = None
-        #: when the nonce came
+        #: whether the nonce came in place of one that was too old
+        self._stale = False
+        #: when it came
         self._since = float("-inf")
 
     async def prepare(self, streamed: bool) -> None:
@@ -167,7 +170,7 @@ class PasswordLogin:
             return self._digest.authorize(self._user, self._password, method, target)
         return self._basic
 
-    async def refused(self, response: Response, sent: str | None) -> bool:
+    async def refused(self, response: Response, sent: str | None, number: int) -> bool:
         """See ``Login``."""
         if self._basic is not None and sent == self._basic:
             # What a server wanted a basic login for may want another one for something else.
@@ -176,7 +179,8 @@ class PasswordLogin:
         if self._digest is not None and sent is not None and f'"{self._digest.nonce}"' not in sent:
             return True  # another request has got a new nonce meanwhile
         self._take(response)
-        return True
+        # Not every server says that a nonce was too old, so a first refusal says nothing about the password.
+        return number == 0 or self._stale
 
     def answered(self, response: Response) -> None:
         """See ``Login``; a server may hand the next nonce out with an answer (RFC 7616, section 3.5)."""
@@ -203,6 +207,7 @@ class PasswordLogin:
         digest = Digest.choose(challenges)
         if digest is not None:
             self._digest, self._basic = digest, None
+            self._stale = any(each.parameters.get("stale", "").lower() == "true" for each in challenges)
             self._since = self._clock.seconds()
         elif self._digest is not None:
             # Somebody in between could ask for the password itself.

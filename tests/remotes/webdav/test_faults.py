@@ -290,7 +290,7 @@ async def test_never_missing(make: Make, proxy: FaultProxy, status: int, body: b
         lambda: remote.stat("nope"),
         lambda: everything(remote),
         lambda: everything(remote, "data/"),
-        lambda: remote.usage(),
+        remote.usage,
     ):
         with pytest.raises(StorageError):
             await operation()
@@ -308,7 +308,7 @@ async def test_never_missing(make: Make, proxy: FaultProxy, status: int, body: b
 
 @pytest_twisted.ensureDeferred
 async def test_the_root_is_gone(make: Make, proxy: FaultProxy) -> None:
-    """A URL that leads nowhere is a fault, not an empty place; what is missing below a root that is there is missing."""
+    """A URL that leads nowhere is a fault, not an empty place; below one that is there what is missing is missing."""
     lost = make(url=f"{proxy.url}/basic/nowhere/", tries=1)
     for operation in (lambda: lost.stat("a"), lambda: lost.delete("0" * 64), lambda: everything(lost)):
         with pytest.raises(StorageError, match="has no directory at"):
