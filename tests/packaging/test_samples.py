@@ -1,6 +1,6 @@
 """What lies in conf/ is accepted by the programs that it is for, and works.
 
-nginx: tests/integration/http/test_proxy.py; fail2ban: tests/integration/test_logs.py.
+nginx: tests/integration/http/test_proxy.py; fail2ban: tests/observe/test_log.py.
 """
 
 from __future__ import annotations
