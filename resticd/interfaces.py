@@ -194,6 +194,16 @@ class ILeafyRemote(IRemote):
         """As ``list``. Each directory comes once; none of them may be changed by the caller."""
 
 
+class IDirectories(Interface):
+    """A remote that knows which directories there are, without walking through all that lies in them."""
+
+    def directories(prefix: str) -> AsyncGenerator[list[str], None]:
+        """The names of the directories directly below ``prefix``, without slashes, in no order, as pages.
+
+        Empty ones too, where the remote has such. Errors as of ``IRemote.list``.
+        """
+
+
 class IPromptRemote(IRemote):
     """A remote that can tell some things at once, without a Deferred, because they are in memory.
 

@@ -43,6 +43,7 @@ from resticd.errors import (
     Unsupported,
 )
 from resticd.interfaces import Entry, IBlockingSink, IBody, IFileBody, IRemote, IUpload, Stat
+from resticd.remotes.directories import directories
 from resticd.streams import Span
 
 CHUNK = 64 * 1024
@@ -374,6 +375,21 @@ class Conformance:
                 await remote.stat(key)
             with pytest.raises((NotFound, StorageError)):
                 await remote.open(key)
+
+    @pytest_twisted.ensureDeferred
+    async def test_directories(self, remote: IRemote) -> None:
+        """Those directly below a prefix, each once, whether the remote can tell them or everything is listed."""
+        for key in ("a/b/x", "a/b/y", "a/file", "c d/ünï/x", "c+d/x", "file"):
+            await put(remote, key, b"x")
+
+        async def found(prefix: str) -> list[str]:
+            async with aclosing(directories(remote, prefix)) as pages:
+                return sorted([name async for page in pages for name in page])
+
+        assert await found("") == ["a", "c d", "c+d"]
+        assert await found("a/") == ["b"]
+        assert await found("c d/") == ["ünï"]
+        assert await found("a/b/") == await found("z/") == []
 
     @pytest_twisted.ensureDeferred
     async def test_times(self, remote: IRemote) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,6 +18,7 @@ from resticd.config.settings import Settings
 from resticd.errors import ConfigurationError, ResticdError
 from resticd.interfaces import IRemote
 from resticd.options import read_settings
+from resticd.remotes.directories import directories
 
 
 def lsd(argv: Sequence[str]) -> int:
@@ -30,14 +32,10 @@ def ls(argv: Sequence[str]) -> int:
 
 
 async def _print_directories(remote: IRemote) -> None:
-    seen = set()
-    async with aclosing(remote.list("")) as pages:
+    async with aclosing(directories(remote, "")) as pages:
         async for page in pages:
-            for entry in page:
-                name, slash, _ = entry.key.partition("/")
-                if slash and name not in seen:
-                    seen.add(name)
-                    print(name)  # noqa: T201 - what the user asked for
+            for name in page:
+                print(name)  # noqa: T201 - what the user asked for
 
 
 async def _print_files(remote: IRemote) -> None:
@@ -54,22 +52,26 @@ def _with_remote(settings: Settings, work: Callable[[IRemote], Awaitable[None]])
     from resticd.assembly import make_remote, resolve_remote
     from resticd.workers import Workers
 
+    resolved = resolve_remote(settings)
+    if resolved.spec.type == "local" and not Path(resolved.spec.path).is_dir():
+        # A server would make it.
+        raise ConfigurationError(f"{shown(settings.remote)}: there is no such directory")
     loop: Any = reactor
     workers = Workers(loop)
-    remote = make_remote(settings, resolve_remote(settings), loop, workers, Bandwidth(loop, Limits()))
+    remote = make_remote(settings, resolved, loop, workers, Bandwidth(loop, Limits()))
     failures: list[Failure] = []
 
     async def run() -> None:
         try:
             await remote.start()
             await work(remote)
+            sys.stdout.flush()
         finally:
             await remote.stop()
 
     def end(result: object) -> None:
         if isinstance(result, Failure):
             failures.append(result)
-        sys.stdout.flush()
         workers.stop()
         loop.stop()
 
@@ -82,6 +84,8 @@ def _with_remote(settings: Settings, work: Callable[[IRemote], Awaitable[None]])
     if not failures:
         return 0
     error = failures[0].value
+    if isinstance(error, BrokenPipeError):
+        raise error
     if isinstance(error, ResticdError):
         raise ConfigurationError(f"{shown(settings.remote)}: {error}") from None
     failures[0].printTraceback(sys.stderr)

@@ -18,11 +18,13 @@ class CommandLine:
 
     :ivar values: by the flag's name; only for flags that were given.
     :ivar arguments: what is no flag.
+    :ivar positions: where in the command line each of the arguments stands.
     :ivar foreign: rclone's flags that are not among the known ones, by name, with their texts.
     """
 
     values: dict[str, Any]
     arguments: tuple[str, ...]
+    positions: tuple[int, ...]
     foreign: dict[str, str]
 
 
@@ -34,7 +36,7 @@ def parse_command_line(argv: Sequence[str], flags: Iterable[Flag]) -> CommandLin
     """
     parser = _Parser(flags, argv)
     parser.run()
-    return CommandLine(parser.values, tuple(parser.arguments), parser.foreign)
+    return CommandLine(parser.values, tuple(parser.arguments), tuple(parser.positions), parser.foreign)
 
 
 class _Parser:
@@ -44,12 +46,15 @@ class _Parser:
         self._rest = list(argv)
         self.values: dict[str, Any] = {}
         self.arguments: list[str] = []
+        self.positions: list[int] = []
         self.foreign: dict[str, str] = {}
 
     def run(self) -> None:
+        length = len(self._rest)
         while self._rest:
             word = self._rest.pop(0)
             if word == "--":
+                self.positions += range(length - len(self._rest), length)
                 self.arguments += self._rest
                 return
             if word.startswith("--"):
@@ -57,6 +62,7 @@ class _Parser:
             elif word.startswith("-") and word != "-":
                 self._letters(word[1:])
             else:
+                self.positions.append(length - len(self._rest) - 1)
                 self.arguments.append(word)
 
     def _long(self, word: str) -> None:

@@ -11,13 +11,14 @@ from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from zope.interface import implementer
 
 from resticd.errors import Forbidden, NotFound, Unsupported
-from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
+from resticd.interfaces import Capabilities, Entry, IBody, IDirectories, IRemote, IUpload, Stat, Usage
+from resticd.remotes.directories import directories
 
 if TYPE_CHECKING:
     from resticd.streams import Span
 
 
-@implementer(IRemote)
+@implementer(IRemote, IDirectories)
 class CombineRemote:
     """What lies below ``directory/`` is on the remote of that directory; nothing lies beside the directories.
 
@@ -59,6 +60,16 @@ class CombineRemote:
             async with aclosing(place.list(rest)) as pages:
                 async for page in pages:
                     yield [entry._replace(key=f"{name}/{entry.key}") for entry in page]
+
+    async def directories(self, prefix: str) -> AsyncGenerator[builtins.list[str], None]:
+        """See ``IDirectories``: those of the combination, or of one of its remotes."""
+        upstream, directory, rest = self._find(prefix)
+        if upstream is not None:
+            async with aclosing(directories(upstream, rest)) as pages:
+                async for page in pages:
+                    yield page
+        elif not directory:
+            yield list(self._upstreams)
 
     def open(self, key: str, span: Span | None = None) -> Deferred[IBody]:
         """See ``IRemote``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import stat
 from collections.abc import AsyncGenerator, Collection
@@ -18,6 +19,7 @@ from resticd.interfaces import (
     Capabilities,
     Entry,
     IBody,
+    IDirectories,
     ILeafyRemote,
     IPromptRemote,
     IUpload,
@@ -59,7 +61,7 @@ TECHNIQUES = ("small-uploads", "prompt-reads", "directory-memory")
 _MISSING = "there is no such file"
 
 
-@implementer(IPromptRemote, ILeafyRemote)
+@implementer(IPromptRemote, ILeafyRemote, IDirectories)
 class LocalRemote:
     """See ``IRemote``. Every call to the disk runs in a worker.
 
@@ -147,6 +149,21 @@ class LocalRemote:
             for start in range(0, len(entries), PAGE):
                 yield entries[start : start + PAGE]
             waiting += [(directory, listing.way) for directory in listing.directories]
+
+    async def directories(self, prefix: str) -> AsyncGenerator[builtins.list[str], None]:
+        """See ``IDirectories``."""
+        yield await self._workers.run(self._directories, prefix)
+
+    def _directories(self, prefix: str) -> builtins.list[str]:
+        self._place.check()
+        path = self._root / prefix
+        with our_errors(f"listing {prefix}"):
+            try:
+                with os.scandir(path) as entries:
+                    return [entry.name for entry in entries if entry.is_dir()]
+            except FileNotFoundError:
+                self._place.confirm_missing(path)
+                return []
 
     async def list_leaves(self, prefix: str) -> AsyncGenerator[Leaves, None]:
         """See ``ILeafyRemote``."""

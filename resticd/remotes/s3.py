@@ -12,12 +12,13 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from resticd.errors import ConfigurationError, NotFound, ResticdError, Unsupported
-from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
+from resticd.interfaces import Capabilities, Entry, IBody, IDirectories, IRemote, IUpload, Stat, Usage
 from resticd.remotes.claims import Claims
 from resticd.remotes.s3_api import S3Api
 from resticd.remotes.s3_body import open_object
 from resticd.remotes.s3_bucket import make_bucket
 from resticd.remotes.s3_credentials import Credentials
+from resticd.remotes.s3_directories import list_directories
 from resticd.remotes.s3_listing import Listing
 from resticd.remotes.s3_manners import AskedOnce, Manners
 from resticd.remotes.s3_multipart import MultipartUpload, sweep_uploads
@@ -68,7 +69,7 @@ def make_s3(
     return S3Remote(api, "".join(f"{segment}/" for segment in segments), workers, checkers, claims)
 
 
-@implementer(IRemote)
+@implementer(IRemote, IDirectories)
 class S3Remote:
     """One bucket, or what lies under a prefix of it.
 
@@ -121,6 +122,12 @@ class S3Remote:
     async def list(self, prefix: str) -> AsyncGenerator[builtins.list[Entry], None]:
         """See ``IRemote``."""
         async with aclosing(self._listing.pages(prefix)) as pages:
+            async for page in pages:
+                yield page
+
+    async def directories(self, prefix: str) -> AsyncGenerator[builtins.list[str], None]:
+        """See ``IDirectories``."""
+        async with aclosing(list_directories(self._api, self._workers, self._root + prefix)) as pages:
             async for page in pages:
                 yield page
 

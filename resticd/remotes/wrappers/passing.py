@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
+from resticd.interfaces import Capabilities, Entry, IBody, IDirectories, IRemote, IUpload, Stat, Usage
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
+    from zope.interface.interface import InterfaceClass
 
     from resticd.streams import Span
 
@@ -23,6 +24,10 @@ class PassingRemote:
 
     def __init__(self, inner: IRemote) -> None:
         self._inner = inner
+
+    def __conform__(self, interface: InterfaceClass) -> Any:
+        """What the wrapped one can do besides and no wrapper changes."""
+        return IDirectories(self._inner, None) if interface is IDirectories else None
 
     @property
     def capabilities(self) -> Capabilities:
