@@ -113,10 +113,10 @@ def test_a_daemon(start: Start, tmp_path: Path) -> None:
     stored = tmp_path / "store" / "data" / NAME[:2] / NAME
     assert stored.read_bytes() == BODY
     assert stored.stat().st_mode & 0o027 == 0
-    assert "listening on http://127.0.0.1" in (rundir / "twistd.log").read_text()
+    assert "listening on http://127.0.0.1" in (tmp_path / "twistd.log").read_text()
     daemon.end()
     assert not daemon.pidfile.exists()
-    assert "Traceback" not in (rundir / "twistd.log").read_text()
+    assert "Traceback" not in (tmp_path / "twistd.log").read_text()
 
 
 def test_a_second_one_is_refused(start: Start, tmp_path: Path) -> None:
