@@ -168,9 +168,9 @@ class BridgeUpload:
 
     async def _store(self) -> Stat:
         target = self._target
-        self._check_size()
-        if self._answer is not None and self._answer.over:
+        if self._answer is not None and (self._answer.over or (self._body is not None and self._body.stopped)):
             await self._answer.wait()  # raises why rclone wants no more
+        self._check_size()
         await target.check_free()
         if self._body is None:
             self._answer = Outcome(Deferred.fromCoroutine(self._send(BytesBody(b""))))

@@ -281,7 +281,7 @@ class StreamedUpload(S3Upload):
 
     async def _store(self) -> Stat:
         target = self._target
-        if self._answer is not None and self._answer.called:
+        if self._answer is not None and (self._answer.called or self._body.stopped):
             await self._answer  # raises why the server wants no more
         if self._body.excess:
             raise Corrupt(f"more than the announced {self._size} bytes arrived")

@@ -313,7 +313,7 @@ class StreamedUpload(WebDavUpload):
             target.check_size(0)
             self._sent = True
             self._answer = Deferred.fromCoroutine(self._send())
-        elif self._answer.called:
+        elif self._answer.called or self._body.stopped:
             await self._answer  # raises why the server wants no more
         if self._body.excess:
             raise Corrupt(f"more than the announced {target.size} bytes arrived")

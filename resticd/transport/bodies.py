@@ -126,6 +126,11 @@ class StreamedBody:
         """Whether exactly the announced bytes were written."""
         return self._announced in (None, self.received) and not self.excess
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the remote takes no more. Known before the request's end, which says why."""
+        return self._stopped
+
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``; push producers only."""
         if not streaming:

@@ -84,6 +84,28 @@ async def test_connection_cut_in_the_body(remote: S3Remote, proxy: FaultProxy) -
     assert await get(remote, "a") == LARGE
 
 
+class HastySource(Source):
+    """Is done in the moment in which it is stopped, as a request's body is."""
+
+    def stopProducing(self) -> None:
+        self.stopped = True
+        self.upload.unregisterProducer()
+        self.done.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cut_is_not_the_clients_fault(remote: S3Remote, proxy: FaultProxy) -> None:
+    """An upload that is committed while its connection still breaks is a passing fault, and no short body."""
+    data = os.urandom(32 << 20)
+    proxy.inject(Fault(on="PUT", cut_request=1_000_000))
+    upload = await remote.begin("a", len(data), sha256(data))
+    source = HastySource(upload, data)
+    await source.start()
+    assert source.stopped
+    with pytest.raises(StorageError):
+        await upload.commit()
+
+
 @pytest_twisted.ensureDeferred
 async def test_lost_answer_of_a_small_upload(remote: S3Remote, proxy: FaultProxy) -> None:
     """The repeated PUT finds its own object and is a success; somebody else's object is not."""
