@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,7 @@ from support.ports import free_port
 from support.restic import Restic
 from support.waiting import wait_until
 
+ROOT = Path(__file__).parents[2]
 Start = Callable[..., Server]
 ME = ("me", "pass-word")
 LOGIN = ("--user", ME[0], "--pass", ME[1])
@@ -114,6 +117,40 @@ def test_rotation(start_resticd: Start, tmp_path: Path, hup: bool) -> None:
         assert all(pattern in text for text in texts)
         assert sum(text.count(pattern) for text in texts) == count
     assert objects(audit)[-1]["outcome"] == "done"
+
+
+def test_logrotate(start_resticd: Start, tmp_path: Path) -> None:
+    """The real one, with the sample in conf/: new files without a signal, and the old ones whole."""
+    place = tmp_path / "log"
+    place.mkdir()
+    log, audit = place / "resticd.log", place / "audit.jsonl"
+    sample = (ROOT / "conf/logrotate").read_text().replace("/var/log/resticd", str(place))
+    sample, count = re.subn(r"^ *su .*\n|(?<=create 0640) .*", "", sample, flags=re.MULTILINE)  # no such user here
+    assert count == 4
+    rules = tmp_path / "rules"
+    rules.write_text(sample)
+    rules.chmod(0o644)
+    server = start_resticd(":memory:", "-v", "--log-file", str(log), "--audit-log", str(audit))
+    names = []
+
+    def store() -> bool:
+        body = os.urandom(100)
+        names.append(blob(body).rpartition("/")[2])
+        assert ask(server.port, "POST", blob(body), body).status == 200
+        return bool(log.read_text() and audit.read_text())
+
+    store()
+    logrotate = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert logrotate is not None
+    subprocess.run([logrotate, "--force", "--state", tmp_path / "state", rules], check=True)
+    assert log.read_text() == audit.read_text() == ""
+    wait_until(store)
+    assert server.stop() in (0, -15)
+    for path, pattern in ((log, "POST /data/{} "), (audit, '"name": "{}"')):
+        old, new = path.with_name(f"{path.name}.1").read_text(), path.read_text()
+        assert pattern.format(names[0]) in old
+        assert pattern.format(names[-1]) in new
+        assert all((old + new).count(pattern.format(name)) == 1 for name in names)
 
 
 def test_a_report_while_a_backup_runs(start_resticd: Start, tmp_path: Path) -> None:
