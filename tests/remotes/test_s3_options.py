@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+from pathlib import Path
 
 import pytest
 from support.rclone_cli import rclone
 
 from resticd.errors import ConfigurationError
+from resticd.remotes.drivers import S3_OPTIONS
+from resticd.remotes.registry import Effect
 from resticd.remotes.s3_options import LARGEST_PUT, S3Options
 from resticd.remotes.s3_providers import provider_named
 
@@ -67,6 +71,15 @@ def test_every_provider_of_rclone_is_known() -> None:
     names = [example["Value"] for example in option["Examples"]]
     assert len(names) > 40
     assert [name for name in names if provider_named(name) is None] == []
+
+
+def test_the_documentation_has_every_option() -> None:
+    """Those that are honoured, and those that are refused."""
+    page = (Path(__file__).parents[2] / "docs" / "remotes.md").read_text()
+    section = page[page.index("### Options") : page.index("### Networks")]
+    assert set(re.findall("`([a-z_0-9]+)`", section)) == {
+        option.name for option in S3_OPTIONS if option.effect is not Effect.HARMLESS
+    }
 
 
 def test_an_unknown_provider_is_taken_for_other() -> None:
