@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
+import re
 import shutil
 import socket
 import stat
@@ -84,8 +85,9 @@ def test_addresses_behind_the_proxy_protocol(start_resticd: Start) -> None:
 
 def test_a_port_that_the_system_chooses_is_in_the_log(start_resticd: Start) -> None:
     server = start_resticd(":memory:", "--addr", "127.0.0.1:0")
-    lines = [line for line in server.output().splitlines() if "listening on http://127.0.0.1:" in line]
-    ports = {int(line.rpartition(":")[2].strip("/")) for line in lines}
+    announced = re.compile(r"listening on http://127\.0\.0\.1:([0-9]+)/\n")
+    wait_until(lambda: len(announced.findall(server.output())) == 2)
+    ports = {int(port) for port in announced.findall(server.output())}
     assert len(ports) == 2
     for port in ports:
         assert ask(port, "GET", "/keys/").status == 200
@@ -153,6 +155,11 @@ def test_a_socket_for_both_families_shows_ipv4_addresses_as_they_are(activate: C
     assert ask(port, "GET", "/a/keys/", headers={"X-User": "laptop"}).status == 200
     assert ask(port, "GET", "/b/keys/", headers=forwarded).status == 200
     assert ask(port, "GET", "/c/keys/", headers=forwarded, source="127.0.0.2").status == 401
-    lines = [line for line in daemon.output().splitlines() if '"GET /' in line]
+
+    def requests() -> list[str]:
+        return [line for line in daemon.output().splitlines() if '"GET /' in line]
+
+    wait_until(lambda: len(requests()) == 3)
+    lines = requests()
     for line, start in zip(lines, ("127.0.0.1 - laptop [", "192.0.2.7 - laptop [", "127.0.0.2 - - ["), strict=True):
         assert f" {start}" in line

@@ -18,6 +18,7 @@ from support.daemons import Server
 from support.ports import free_port
 from support.restic import Restic
 from support.sequences import make_files, restore_and_compare
+from support.waiting import wait_until
 
 Start = Callable[..., Server]
 
@@ -77,7 +78,7 @@ def test_the_common_name_of_a_client_s_certificate_is_the_user(start_resticd: St
     other = Restic(secure(server.port, "desktop/"), tmp_path, options=options)
     assert "403" in other("init", status=1).stderr
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["laptop"]
-    assert re.search(r'127\.0\.0\.1 - laptop \[.*\] "POST /laptop/home/config ', server.output())
+    wait_until(lambda: re.search(r'127\.0\.0\.1 - laptop \[.*\] "POST /laptop/home/config ', server.output()))
 
 
 def test_without_a_certificate_of_the_authority_nobody_gets_in(start_resticd: Start, tmp_path: Path) -> None:
