@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -115,12 +116,28 @@ class BridgeRemote:
     async def _begin(self, key: str, size: int | None, sha256: str | None, overwrite: bool) -> IUpload:
         running = await self.rclone.ready()
         claim = self._claims.begin(key)
+        target = Target(
+            files=self._files,
+            running=running,
+            claim=claim,
+            key=key,
+            size=size or 0,
+            sha256=sha256,
+            overwrite=overwrite,
+            several=self._type == "union",
+            taken=False,
+            free=self._free,
+        )
+        try:
+            # Without a temporary name the first byte may do harm to what is there.
+            if not (target.staged or overwrite) and await self._files.exists(key):
+                target = evolve(target, taken=True)
+        except BaseException:
+            claim.leave()
+            raise
 
         def make(known: int) -> IUpload:
-            target = Target(
-                self._files, running, claim, key, known, sha256, overwrite, self._type == "union", self._free
-            )
-            return cast(IUpload, BridgeUpload(target))
+            return cast(IUpload, BridgeUpload(evolve(target, size=known)))
 
         return make(size) if size is not None else cast(IUpload, SpooledUpload(self._workers, make, claim.leave))
 

@@ -42,7 +42,6 @@ class Features:
 
     :ivar moves: it can rename files, on the server's side.
     :ivar partial: files that are being uploaded can be seen under their names.
-    :ivar wraps: it stands for other remotes.
     :ivar lists_all: one call lists everything below a directory as cheaply as the directory alone.
     :ivar slow_times: times of files cost a request each.
     :ivar about: it tells how much room there is.
@@ -51,7 +50,6 @@ class Features:
 
     moves: bool
     partial: bool
-    wraps: bool
     lists_all: bool
     slow_times: bool
     about: bool
@@ -64,7 +62,6 @@ class Features:
         return cls(
             moves=bool(features.get("Move")),
             partial=bool(features.get("PartialUploads")),
-            wraps=bool(features.get("Overlay")),
             lists_all=bool(features.get("ListR")),
             slow_times=bool(features.get("SlowModTime")),
             about=bool(features.get("About")),

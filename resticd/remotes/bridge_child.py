@@ -19,12 +19,16 @@ from resticd.transport.errors import Refused
 from resticd.transport.rundir import RunDirectory
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
     from resticd.remotes.registry import RcloneSettings
     from resticd.transport.settings import ClientSettings
 
 #: Seconds before a start after two failures; doubled for each further one. After the first one there is no pause.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
+#: Who asks during a pause waits for its end, where that is so many seconds away at most.
+PATIENCE = 5.0
 #: An rclone that ran for so many seconds was well.
 WELL = 60.0
 #: Seconds between two looks whether it is ready, and in all. Backends may have to connect first.
@@ -69,6 +73,7 @@ class Rclone:
         self._gone: list[Deferred[None]] = []
         self._stopped = False
         self._failures = 0
+        self._pause: IDelayedCall | None = None
         self._not_before = 0.0
         self._reason = ""
 
@@ -89,17 +94,28 @@ class Rclone:
         if self._running is not None:
             return succeed(self._running)
         left = self._not_before - self._reactor.seconds()
-        if self._child is None and left > 0:
-            return _failed(Unavailable(f"{self._name}: rclone does not run: {self._reason}", max(left, 1.0)))
+        if self._child is None and left > PATIENCE:
+            return _failed(Unavailable(f"{self._name}: rclone does not run: {self._reason}", left))
         waiting: Deferred[Running] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
-        if self._child is None:
-            Deferred.fromCoroutine(self._start()).addErrback(lambda failure: _log.failure("starting rclone", failure))
+        if self._child is None and self._pause is None:
+            if left > 0:
+                self._pause = self._reactor.callLater(left, self._begin)
+            else:
+                self._begin()
         return waiting
+
+    def _begin(self) -> None:
+        self._pause = None
+        Deferred.fromCoroutine(self._start()).addErrback(lambda failure: _log.failure("starting rclone", failure))
 
     async def stop(self) -> None:
         """End it; nothing is started any more."""
         self._stopped = True
+        if self._pause is not None:
+            pause, self._pause = self._pause, None
+            pause.cancel()
+            self._tell(StorageError("the server is stopping"))
         if self._child is not None:
             gone: Deferred[None] = Deferred()
             self._gone.append(gone)

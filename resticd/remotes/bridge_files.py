@@ -103,6 +103,14 @@ class Files:
             raise BadGateway("rclone: operations/stat: the answer is not what it should be") from None
         return Found(Stat(size, modified), hashes)
 
+    async def exists(self, key: str) -> bool:
+        """Whether there is such a file."""
+        try:
+            await self.look(key)
+        except NotFound:
+            return False
+        return True
+
     async def remove(self, key: str) -> None:
         """Remove a file; one that is missing is removed already."""
         with suppress(NotFound):

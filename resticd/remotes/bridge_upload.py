@@ -1,8 +1,8 @@
 """Uploads through rclone.
 
-Where a remote shows files while they are being uploaded, and can rename them, they are uploaded under a temporary name
-beside their own. Elsewhere they go to their own name at once, and the last byte is held back until all is well: such a
-remote stores a file whole or not at all.
+Where a remote can rename files, they are uploaded under a temporary name beside their own, and nobody sees them before
+they are whole. What cannot rename, such as the storage of buckets, stores a file whole or not at all: there files go to
+their own name at once, and the last byte is held back until all is well.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Target:
     """What is uploaded, and where to.
 
     :ivar size: in bytes.
+    :ivar taken: the key was taken when the upload began; then nothing is sent.
     :ivar sha256: in hexadecimal, None where it is not known.
     :ivar several: the remote is made of several (``union``), and a file is on one of them.
     :ivar free: how many bytes there is room for, None where the remote does not say.
@@ -55,14 +56,14 @@ class Target:
     sha256: str | None
     overwrite: bool
     several: bool
+    taken: bool
     free: Callable[[], Awaitable[int | None]]
 
     @property
     def staged(self) -> bool:
         """Whether the upload goes to a temporary name first."""
         features = self.running.features
-        # What wraps several remotes is not partial where one of them is not.
-        return features.partial or (features.wraps and features.moves) or is_moved(self.key)
+        return features.moves or features.partial or is_moved(self.key)
 
     async def check_free(self) -> None:
         """Raises ``AlreadyExists`` where the key is taken. Called with the claim's turn held.
@@ -71,13 +72,8 @@ class Target:
         """
         if self.overwrite:
             return
-        if self.claim.lost:
+        if self.claim.lost or await self.files.exists(self.key):
             raise AlreadyExists("a file is stored under this name")
-        try:
-            await self.files.look(self.key)
-        except NotFound:
-            return
-        raise AlreadyExists("a file is stored under this name")
 
 
 @implementer(IUpload)
@@ -109,7 +105,7 @@ class BridgeUpload:
 
     def write(self, data: bytes) -> None:
         """See ``IConsumer``."""
-        if self._over or not data:
+        if self._over or self._target.taken or not data:
             return
         if self._body is None:
             self._excess = True
@@ -168,6 +164,8 @@ class BridgeUpload:
 
     async def _store(self) -> Stat:
         target = self._target
+        if target.taken:
+            raise AlreadyExists("a file is stored under this name")
         if self._answer is not None and (self._answer.over or (self._body is not None and self._body.stopped)):
             await self._answer.wait()  # raises why rclone wants no more
         self._check_size()
@@ -229,11 +227,7 @@ class BridgeUpload:
 
     async def _was_renamed(self) -> bool:
         files = self._target.files
-        try:
-            await files.look(self._place)
-        except NotFound:
-            return (await files.look(self._target.key)).stat.size == self._target.size
-        return False
+        return not await files.exists(self._place) and await files.exists(self._target.key)
 
     async def _explained(self, error: Refused) -> ResticdError:
         """It does not say why; a full remote is the one reason that clients must know."""

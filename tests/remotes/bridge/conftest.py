@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from support.bridged import STORAGES, Storage
+from support.dav_fixtures import apache
 from support.peers import peer
 from twisted.internet import reactor
 
@@ -16,6 +17,8 @@ from resticd.remotes.bridge import BridgeRemote
 from resticd.remotes.registry import Loan, RcloneSettings, RemoteSpec
 from resticd.transport.settings import ClientSettings
 from resticd.workers import Workers
+
+__all__ = ["apache"]
 
 Make = Callable[..., BridgeRemote]
 
