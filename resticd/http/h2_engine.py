@@ -15,7 +15,7 @@ import h2.events
 from h2.errors import ErrorCodes
 from h2.exceptions import DenialOfServiceError, FrameTooLargeError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import DataFrame, GoAwayFrame
 
 #: Requests at once on one connection; RFC 9113, section 6.5.2, advises against fewer. Go's client, which restic is,
 #: opens no more before it has heard of a limit.
@@ -62,6 +62,7 @@ class Engine(h2.connection.H2Connection):
         )
         self.max_inbound_frame_size = MAX_FRAME
         self.decoder.max_header_list_size = max(4 * self.max_header_list, 64 * 1024)
+        self._frame_dispatch_table[_QuietDataFrame] = self._receive_data_frame
         self.initiate_connection()
         self.increment_flow_control_window(CONNECTION_WINDOW - _DEFAULT_WINDOW)
         # h2 closes the connection for a stream too many. A client that has not heard of the limit yet deserves better,
@@ -81,6 +82,13 @@ class Engine(h2.connection.H2Connection):
             raise DenialOfServiceError("the headers that come are too long")
         return events
 
+    def _receive_frame(self, frame: Any) -> list[Any]:
+        """h2 makes a ``repr`` of every frame, all bytes in hexadecimal, for a log that is off: a fifth of its time."""
+        if frame.__class__ is DataFrame:
+            frame.__class__ = _QuietDataFrame
+        events: list[Any] = super()._receive_frame(frame)
+        return events
+
     def oversized(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether the headers of a request are longer than the client was told they may be."""
         return sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in headers) > self.max_header_list
@@ -96,6 +104,11 @@ class Engine(h2.connection.H2Connection):
     def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[Any]]:
         """The client will begin no further streams. h2 would end those that run."""
         return [], [h2.events.ConnectionTerminated()]
+
+
+class _QuietDataFrame(DataFrame):
+    def __repr__(self) -> str:
+        return f"DataFrame(stream_id={self.stream_id})"
 
 
 class Budget:
