@@ -13,6 +13,7 @@ import pytest
 import pytest_twisted
 from support.asking import ask, basic, blob
 from support.daemons import Server
+from support.peers import ROOT
 from support.restic import Restic
 from support.sequences import make_files, restore_and_compare
 from twisted.internet import reactor
@@ -151,6 +152,13 @@ async def test_a_restore_checks_the_password_once(tmp_path: Path, monkeypatch: p
         workers.stop()
     assert len([event for event in events if isinstance(event, RequestDone)]) > 20
     assert checked == ["pw"]
+
+
+def test_the_sample_of_a_password_file(start_resticd: Start) -> None:
+    server = start_resticd(":memory:", "--htpasswd", str(ROOT / "conf/htpasswd.sample"))
+    for user in ("laptop", "printer"):
+        assert ask(server.port, "GET", "/keys/", login=(user, "change-me")).status == 200
+        assert ask(server.port, "GET", "/keys/", login=(user, "changed")).status == 401
 
 
 def test_guesses_are_slowed_down(start_resticd: Start, tmp_path: Path) -> None:
