@@ -1,12 +1,13 @@
 """``make bench``, or ``python -m bench``. What is measured can be narrowed by the environment, or after ``make bench``.
 
-- ``WORK="put get"``: some of start, put, put-small, get, ranges, head, list, restic.
+- ``WORK="put get"``: some of start, put, put-small, get, ranges, head, list, million, login, tls, crowd, restic,
+  restic-old, stdio.
 - ``PEERS="rest-server,resticd,resticd:--workers 2"``: the servers, with flags.
 - ``RESTICD_FLAGS="-v"``: flags for every resticd.
-- ``ROUNDS=5``: how often each server does each work; restic's work is done half as often.
+- ``ROUNDS=5``: how often each server does each work; restic's work, and the list of a million, half as often.
 
 The table goes to standard output, every sample to ``bench/results/samples.json``. The section of ``docs/benchmarks.md``
-is rewritten when nothing was narrowed, or when ``OUTPUT=docs/benchmarks.md`` says so.
+and the picture beside it are rewritten when nothing was narrowed, or when ``OUTPUT=docs/benchmarks.md`` says so.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from pathlib import Path
 
 from attrs import asdict
 
-from bench import report
+from bench import plot, report
 from bench.corpus import Corpus, alone
 from bench.pages import PAGE, write_section
 from bench.servers import DEFAULT, RESULTS, ROOT, Peer
-from bench.work import REAL_ONLY, WORK, perform, prepare, restic_rounds
+from bench.work import LONG, REAL_ONLY, WORK, long_rounds, perform, prepare
 
 
 def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
@@ -31,7 +32,7 @@ def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
     prepare(corpus, names)
     results: report.Results = {}
     for name in names:
-        for number in range(restic_rounds(rounds) if name == "restic" else rounds):
+        for number in range(long_rounds(rounds) if name in LONG else rounds):
             for peer in peers:
                 if peer.kind == "null" and name in REAL_ONLY:
                     continue
@@ -58,6 +59,7 @@ def main() -> None:
     print(report.table(results))
     if output:
         write_section(Path(output), "local", report.section(results, rounds))
+        Path(output).with_suffix(".svg").write_text(plot.picture(results))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,13 @@ class Corpus:
 
     def many(self) -> int:
         """How many objects the repository ``many`` holds."""
-        self._once("many", self._make_many)
+        self._once("many", lambda draft: self._make_many(draft, self.objects))
         return self.objects
+
+    def million(self) -> int:
+        """How many objects the repository ``million`` holds: ten times as many."""
+        self._once("million", lambda draft: self._make_many(draft, 10 * self.objects))
+        return 10 * self.objects
 
     def source(self) -> Path:
         """A directory tree of random bytes, which neither compression nor deduplication makes smaller."""
@@ -74,8 +79,8 @@ class Corpus:
         body = random.Random(1).randbytes(128 * MIB)
         _store(draft, hashlib.sha256(body).hexdigest(), body)
 
-    def _make_many(self, draft: Path) -> None:
-        for number in range(self.objects):
+    def _make_many(self, draft: Path, count: int) -> None:
+        for number in range(count):
             _store(draft, hashlib.sha256(number.to_bytes(8, "big")).hexdigest(), b"x")
 
     def _make_source(self, draft: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import mmap
 import os
 import select
 import socket
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from ssl import SSLContext, SSLSocket
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -26,6 +28,8 @@ CONNECTIONS = 5
 LIST_V2 = "application/vnd.x.restic.rest.v2"
 
 _END = b"\r\n\r\n"
+#: What is encrypted in one call, without the lock of the interpreter.
+_PIECE = 1 << 20
 _TIMEOUT = struct.pack("ll", 120, 0)
 
 
@@ -51,7 +55,9 @@ def connect(port: int) -> socket.socket:
     return connection
 
 
-def exchange(port: int, requests: Iterable[bytes], status: int, length: int = 0) -> None:
+def exchange(
+    port: int, requests: Iterable[bytes], status: int, length: int = 0, *, connections: int = CONNECTIONS
+) -> None:
     """Send each of ``requests``, one after the other on each of a few connections, never two on one at once.
 
     :param status: what every answer must say.
@@ -61,7 +67,7 @@ def exchange(port: int, requests: Iterable[bytes], status: int, length: int = 0)
     with contextlib.ExitStack() as stack:
         poll = stack.enter_context(select.epoll())
         turns = {}
-        for first in itertools.islice(waiting, CONNECTIONS):
+        for first in itertools.islice(waiting, connections):
             connection = stack.enter_context(connect(port))
             connection.setblocking(False)
             poll.register(connection, select.EPOLLIN)
@@ -123,13 +129,26 @@ class _Turn:
         return True
 
 
-def upload(port: int, files: Iterable[tuple[str, Path]], connections: int = CONNECTIONS) -> None:
-    """POST each file to the path before it, over several connections at once; each must be answered with 200."""
+def upload(
+    port: int, files: Iterable[tuple[str, Path]], connections: int = CONNECTIONS, context: SSLContext | None = None
+) -> None:
+    """POST each file to the path before it, over several connections at once; each must be answered with 200.
+
+    :param context: for TLS.
+    """
 
     def post(connection: socket.socket, job: tuple[str, Path]) -> None:
         path, file = job
         with file.open("rb", buffering=0) as source:
             size = os.fstat(source.fileno()).st_size
+            if context is not None:
+                connection.sendall(request("POST", path, body=size))
+                with mmap.mmap(source.fileno(), 0, prot=mmap.PROT_READ) as view, memoryview(view) as data:
+                    for start in range(0, size, _PIECE):
+                        connection.sendall(data[start : start + _PIECE])
+                _, length, got = _head(connection, 200)
+                _drain(connection, length - len(got), bytearray(4096))
+                return
             connection.sendall(request("POST", path, body=size), socket.MSG_MORE)
             sent = 0
             while sent < size:
@@ -137,11 +156,14 @@ def upload(port: int, files: Iterable[tuple[str, Path]], connections: int = CONN
         _, length, got = _head(connection, 200)
         _drain(connection, length - len(got), bytearray(4096))
 
-    _share(port, files, post, connections)
+    _share(port, files, post, connections, context)
 
 
-def download(port: int, paths: Sequence[str], size: int) -> None:
-    """GET each path over a few connections at once; each answer must be 200 and ``size`` bytes long."""
+def download(port: int, paths: Sequence[str], size: int, context: SSLContext | None = None) -> None:
+    """GET each path over a few connections at once; each answer must be 200 and ``size`` bytes long.
+
+    :param context: for TLS.
+    """
     # Never written to, so it takes no memory.
     sink = bytearray(size)
 
@@ -152,7 +174,7 @@ def download(port: int, paths: Sequence[str], size: int) -> None:
             raise Unexpected(f"{path}: {length} bytes, expected {size}")
         _drain(connection, length - len(got), sink)
 
-    _share(port, paths, get, CONNECTIONS)
+    _share(port, paths, get, CONNECTIONS, context)
 
 
 def fetch(port: int, method: str, path: str, *headers: str, status: int = 200) -> bytes:
@@ -172,12 +194,19 @@ def fetch(port: int, method: str, path: str, *headers: str, status: int = 200) -
         return b"".join(parts)
 
 
-def _share(port: int, jobs: Iterable[Job], work: Callable[[socket.socket, Job], None], connections: int) -> None:
+def _share(
+    port: int,
+    jobs: Iterable[Job],
+    work: Callable[[socket.socket, Job], None],
+    connections: int,
+    context: SSLContext | None = None,
+) -> None:
     """Call ``work(connection, job)`` for all jobs, from one thread for each connection."""
     queue = deque(jobs)
 
     def run() -> None:
-        with connect(port) as connection, contextlib.suppress(IndexError):
+        with connect(port) as plain, contextlib.suppress(IndexError):
+            connection = plain if context is None else context.wrap_socket(plain)
             while True:
                 work(connection, queue.popleft())
 
@@ -202,8 +231,10 @@ def _head(connection: socket.socket, status: int) -> tuple[bytes, int, bytes]:
 
 
 def _drain(connection: socket.socket, rest: int, sink: bytearray) -> None:
+    # The kernel cannot drop what only the client can decipher.
+    flags = 0 if isinstance(connection, SSLSocket) else socket.MSG_TRUNC | socket.MSG_WAITALL
     while rest > 0:
-        got = connection.recv_into(sink, min(rest, len(sink)), socket.MSG_TRUNC | socket.MSG_WAITALL)
+        got = connection.recv_into(sink, min(rest, len(sink)), flags)
         if not got:
             raise Unexpected(f"closed {rest} bytes before the end")
         rest -= got

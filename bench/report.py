@@ -10,15 +10,15 @@ from pathlib import Path
 from statistics import median
 
 from bench.servers import Peer, versions
-from bench.work import Sample, restic_rounds
+from bench.work import Sample, long_rounds
 
 PREAMBLE = """\
 ## A local directory
 
 Made by `make bench`, which measures the servers in turn (A B C A B C …) on the same work and rewrites this section.
 Each figure is the median of its rounds, in brackets the lowest and the highest. All servers run as they come, over a
-local directory, without TLS and login: rest-server and resticd check the hash of each upload and sync it to the disk,
-rclone does neither.
+local directory, without TLS and login where the work does not say otherwise: rest-server and resticd check the hash of
+each upload and sync it to the disk, rclone does neither.
 """
 
 LEGEND = """\
@@ -73,13 +73,15 @@ def section(results: Results, rounds: int) -> str:
     """The section of ``docs/benchmarks.md``."""
     others = [sample.others for peers in results.values() for samples in peers.values() for sample in samples]
     facts = [
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds, {restic_rounds(rounds)} of restic.",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds, {long_rounds(rounds)} of the long ones (those",
+        "of restic, and the list of a million).",
         ", ".join(versions()) + ".",
         f"{machine()}.",
         "Meanwhile everything else on the machine, the kernel's own threads included, took a share of its CPU time of",
         f"{median(others):.0%} (median of the samples; at most {max(others):.0%}); quieter is better.",
     ]
-    return "\n".join([PREAMBLE, *facts, "", table(results), "", LEGEND])
+    picture = "![Speed relative to rest-server](benchmarks.svg)"
+    return "\n".join([PREAMBLE, *facts, "", picture, "", table(results), "", LEGEND])
 
 
 def _ratio(peers: dict[str, list[Sample]], name: str, other: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import platform
 import shlex
@@ -16,12 +18,47 @@ from pathlib import Path
 
 from attrs import frozen
 
+from bench.certificate import make_certificate
 from bench.processes import Daemon
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a run needs and leaves, on the disk that is measured.
 RESULTS = ROOT / "bench" / "results"
-DEFAULT = ("rest-server", "rclone", "resticd", "null")
+DEFAULT = ("rest-server", "rclone", "resticd", "resticd:--workers 2", "null")
+KINDS = ("rest-server", "rclone", "resticd", "null")
+
+
+@frozen
+class Guard:
+    """What stands before a server: a login with a log of all requests, or TLS.
+
+    :ivar place: a directory for passwords, certificates and logs.
+    """
+
+    place: Path
+    login: bool = False
+    tls: bool = False
+
+    #: of the one user, ``bench`` with the password ``secret``
+    header = f"Authorization: Basic {base64.b64encode(b'bench:secret').decode()}"
+
+    def flags(self, kind: str) -> list[str | Path]:
+        """The flags for a server of this kind; makes the files that they name."""
+        flags: list[str | Path] = []
+        if self.login:
+            passwords = self.place / "htpasswd"
+            digest = base64.b64encode(hashlib.sha1(b"secret", usedforsecurity=False).digest()).decode()
+            passwords.write_text(f"bench:{{SHA}}{digest}\n")
+            flags += ["--htpasswd-file" if kind == "rest-server" else "--htpasswd", passwords]
+            log = self.place / f"{kind}-access.log"
+            flags += ["--log", log] if kind == "rest-server" else ["-v", "--log-file", log]
+        if self.tls:
+            certificate, key = make_certificate(self.place)
+            if kind == "rest-server":
+                flags += ["--tls", "--tls-cert", certificate, "--tls-key", key]
+            else:
+                flags += ["--cert", certificate, "--key", key]
+        return flags
 
 
 @frozen
@@ -36,35 +73,38 @@ class Peer:
     def parse(cls, text: str) -> Peer:
         """From ``resticd`` or, with flags, ``resticd:--workers 2``. ``$RESTICD_FLAGS`` come on top of resticd's."""
         kind, _, flags = text.strip().partition(":")
-        if kind not in DEFAULT:
-            raise SystemExit(f"bench: no server {kind!r}; there are {', '.join(DEFAULT)}")
+        if kind not in KINDS:
+            raise SystemExit(f"bench: no server {kind!r}; there are {', '.join(KINDS)}")
         more = shlex.split(os.environ.get("RESTICD_FLAGS", "")) if kind == "resticd" else []
         return cls(text.strip(), kind, (*shlex.split(flags), *more))
 
-    def command(self, directory: Path, port: int) -> list[str | Path]:
+    def command(self, directory: Path, port: int, guard: Guard | None = None) -> list[str | Path]:
         """The command line that serves ``directory`` on a port of 127.0.0.1."""
         address = f"127.0.0.1:{port}"
+        more = [*self.flags, *(guard.flags(self.kind) if guard is not None else ())]
         match self.kind:
             case "rest-server":
-                return [program("rest-server"), "--no-auth", "--path", directory, "--listen", address, *self.flags]
+                if guard is None or not guard.login:
+                    more.append("--no-auth")
+                return [program("rest-server"), "--path", directory, "--listen", address, *more]
             case "rclone":
                 start = [program("rclone"), "serve", "restic", "--config", "/dev/null"]
-                return [*start, "--addr", address, *self.flags, directory]
+                return [*start, "--addr", address, *more, directory]
             case "resticd":
                 start = [Path(sys.executable).with_name("twistd"), "-n", "--pidfile=", "resticd"]
-                return [*start, "--addr", address, *self.flags, directory]
+                return [*start, "--addr", address, *more, directory]
         return [sys.executable, "-m", "bench.null", str(port), directory]
 
 
 @contextlib.contextmanager
-def serve(peer: Peer, directory: Path, scratch: Path) -> Iterator[tuple[Daemon, int]]:
+def serve(peer: Peer, directory: Path, scratch: Path, guard: Guard | None = None) -> Iterator[tuple[Daemon, int]]:
     """Start ``peer`` over ``directory``; gives the process and its port once it accepts connections."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     log = scratch / f"{peer.kind}.log"
     environment = {"PYTHONPATH": str(ROOT)} if peer.kind == "null" else {}
     # bench.null is found from any directory
-    with Daemon(peer.command(directory, port), log, cwd=scratch, environment=environment) as daemon:
+    with Daemon(peer.command(directory, port, guard), log, cwd=scratch, environment=environment) as daemon:
         daemon.wait_for_port(port)
         yield daemon, port
 

@@ -7,7 +7,6 @@ into an empty directory. Which one is faster decides which one ALPN prefers; the
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import socket
@@ -17,10 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from bench.certificate import make_certificate
 from bench.corpus import MIB, Corpus, alone, warm
 from bench.processes import Daemon
 from bench.servers import RESULTS, program, settle
@@ -30,26 +26,6 @@ ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
 #: Seconds of the whole and CPU seconds of the server, by what is done.
 Round = dict[str, tuple[float, float]]
-
-
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for localhost that is its own authority, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / "cert.pem", directory / "key.pem"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    paths[1].write_bytes(key.private_bytes(*form))
-    return paths
 
 
 def measure(flags: list[str], authority: Path | None, source: Path, scratch: Path) -> Round:
@@ -88,7 +64,7 @@ def main() -> None:
         source = corpus.source()
         warm(source)
         scratch = RESULTS / "tls-scratch"
-        cert, key = certificate(RESULTS)
+        cert, key = make_certificate(RESULTS)
         tls = ["--cert", str(cert), "--key", str(key)]
         kinds: dict[str, tuple[list[str], Path | None]] = {
             "HTTP/1.1": ([*tls, "--http2=on"], cert),

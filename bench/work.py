@@ -6,17 +6,20 @@ import contextlib
 import os
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from bench import load
+from bench.clients import restic, stdio
 from bench.corpus import MIB, Corpus, warm
-from bench.processes import TICK, Daemon
-from bench.servers import Peer, program, serve, settle
+from bench.crowd import crowd
+from bench.guarded import login, tls
+from bench.processes import TICK, Children, Daemon
+from bench.servers import Guard, Peer, serve, settle
 
 GIB = 1 << 30
 CORES = os.cpu_count() or 1
@@ -40,6 +43,13 @@ class Sample:
 
 
 @define
+class Override:
+    """What is measured of a block, where that is not how long it takes, in seconds."""
+
+    value: float | None = None
+
+
+@define
 class Stage:
     """Where one server does one piece of work."""
 
@@ -52,9 +62,9 @@ class Stage:
     samples: list[Sample] = field(factory=list)
 
     @contextlib.contextmanager
-    def serving(self, directory: Path) -> Iterator[tuple[Daemon, int]]:
+    def serving(self, directory: Path, guard: Guard | None = None) -> Iterator[tuple[Daemon, int]]:
         """The server over ``directory``, at rest after its start and the disk with it."""
-        with serve(self.peer, directory, self.scratch) as (daemon, port):
+        with serve(self.peer, directory, self.scratch, guard) as (daemon, port):
             os.sync()
             settle(daemon)
             try:
@@ -64,22 +74,24 @@ class Stage:
                 raise
 
     @contextlib.contextmanager
-    def empty(self) -> Iterator[tuple[Daemon, int]]:
+    def empty(self, guard: Guard | None = None) -> Iterator[tuple[Daemon, int]]:
         """The server over a new repository at ``/r/``."""
         store = self.scratch / "store"
-        store.mkdir()
-        with self.serving(store) as (daemon, port):
-            if self.peer.kind != "null":
-                load.fetch(port, "POST", "/r/?create=true", "Content-Length: 0")
+        for kind in ("", "keys", "locks", "snapshots", "index", *(f"data/{number:02x}" for number in range(256))):
+            (store / "r" / kind).mkdir(parents=True)
+        with self.serving(store, guard) as (daemon, port):
             yield daemon, port
         shutil.rmtree(store)
 
     @contextlib.contextmanager
-    def measure(self, daemon: Daemon, row: str, *, size: int = 0, requests: int = 0) -> Iterator[None]:
-        """Add a sample of what happens inside: ``size`` bytes that move, ``requests``, or the time alone."""
+    def measure(self, daemon: Daemon | Children, row: str, *, size: int = 0, requests: int = 0) -> Iterator[Override]:
+        """Add a sample of what happens inside: ``size`` bytes that move, ``requests``, or the time alone, unless the
+        block says another one.
+        """
         daemon.reset_peak()
         cpu, own, busy, start = daemon.cpu(), _own_cpu(), _busy(), time.perf_counter()
-        yield
+        override = Override()
+        yield override
         seconds = time.perf_counter() - start
         cpu, own, busy = daemon.cpu() - cpu, _own_cpu() - own, _busy() - busy
         others = max(0, busy - own - cpu)
@@ -88,6 +100,8 @@ class Stage:
             unit, value, cpu = "MB/s", size / 1e6 / seconds, cpu * GIB / size
         elif requests:
             unit, value, cpu = "req/s", requests / seconds, cpu * 1000 / requests
+        if override.value is not None:
+            value = override.value
         all_cpu = seconds * CORES
         self.samples.append(Sample(row, unit, value, cpu, daemon.peak() / MIB, own / all_cpu, others / all_cpu))
 
@@ -182,31 +196,16 @@ def listing(stage: Stage) -> None:
                 raise load.Unexpected(f"the list has {names} names, not {count}")
 
 
-def restic(stage: Stage) -> None:
-    """A whole backup of 1 GiB with restic, a restore of it and a check that reads everything."""
-    source, target = stage.corpus.source(), stage.scratch / "restored"
-    environment = {
-        **os.environ,
-        "RESTIC_PASSWORD": "bench",
-        "RESTIC_CACHE_DIR": str(stage.scratch / "cache"),
-        "HOME": str(stage.scratch),
-    }
-    with stage.empty() as (daemon, port):
-
-        def run(*arguments: str) -> None:
-            command = [str(program("restic-new")), "-q", "-r", f"rest:http://127.0.0.1:{port}/r/", *arguments]
-            subprocess.run(command, env=environment, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-        run("init")
-        steps = {
-            "restic backup": ("backup", str(source)),
-            "restic restore": ("restore", "latest", "--target", str(target)),
-            "restic check --read-data": ("check", "--read-data"),
-        }
-        for row, arguments in steps.items():
-            os.sync()
-            with stage.measure(daemon, row):
-                run(*arguments)
+def million(stage: Stage) -> None:
+    """List a million blobs: what of it is in memory at most, above what the server has at rest."""
+    count = stage.corpus.million()
+    with stage.serving(stage.corpus.place) as (daemon, port):
+        before = daemon.resident() / MIB
+        with stage.measure(daemon, "list of 1,000,000"):
+            body = load.fetch(port, "GET", "/million/data/", f"Accept: {load.LIST_V2}")
+        stage.samples[-1] = evolve(stage.samples[-1], peak=stage.samples[-1].peak - before)
+        if (names := body.count(b'"name"')) != count:
+            raise load.Unexpected(f"the list has {names} names, not {count}")
 
 
 WORK: dict[str, Callable[[Stage], None]] = {
@@ -217,24 +216,36 @@ WORK: dict[str, Callable[[Stage], None]] = {
     "ranges": ranges,
     "head": head,
     "list": listing,
-    "restic": restic,
+    "million": million,
+    "login": login,
+    "tls": tls,
+    "crowd": crowd,
+    "restic": partial(restic, "restic-new"),
+    "restic-old": partial(restic, "restic-old"),
+    "stdio": stdio,
 }
 #: What the server that does nothing cannot do.
-REAL_ONLY = {"start", "list", "restic"}
+REAL_ONLY = {"start", "list", "million", "login", "tls", "crowd", "restic", "restic-old", "stdio"}
 
 
-def restic_rounds(rounds: int) -> int:
-    """Restic's work takes the most time by far, so it has half of the rounds."""
+#: What takes the most time by far, and has half of the rounds.
+LONG = {"million", "restic", "restic-old", "stdio"}
+
+
+def long_rounds(rounds: int) -> int:
+    """How many rounds that is."""
     return (rounds + 1) // 2
 
 
 def prepare(corpus: Corpus, names: list[str]) -> None:
     """Make what the work ``names`` reads, and read it once."""
-    if {"put", "get", "ranges", "head"} & set(names):
+    if {"put", "get", "ranges", "head", "tls", "crowd"} & set(names):
         corpus.bulk()
     if "list" in names:
         corpus.many()
-    if "restic" in names:
+    if "million" in names:
+        corpus.million()
+    if {"restic", "restic-old", "stdio"} & set(names):
         corpus.source()
     warm(corpus.place)
 
