@@ -73,8 +73,8 @@ def section(results: Results, rounds: int) -> str:
     """The section of ``docs/benchmarks.md``."""
     others = [sample.others for peers in results.values() for samples in peers.values() for sample in samples]
     facts = [
-        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds, {long_rounds(rounds)} of the long ones (those",
-        "of restic, and the list of a million).",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {rounds} rounds, {long_rounds(rounds)} of the long ones",
+        "(those of restic, and the list of a million).",
         ", ".join(versions()) + ".",
         f"{machine()}.",
         "Meanwhile everything else on the machine, the kernel's own threads included, took a share of its CPU time of",
