@@ -181,7 +181,7 @@ class FaultProxy:
         headers = [(key, value) for key, value in request.headers if key.lower() not in fault.drop]
         back_writer.write(Message(request.line, headers).encode())
         if fault.cut_request is not None:
-            await _copy(reader, back_writer, fault.cut_request)
+            await _copy(reader, back_writer, min(fault.cut_request, length))
             raise Cut
         # Both ways at once: the server may answer before it has the whole body.
         sending = self._loop.create_task(_copy(reader, back_writer, length))
