@@ -200,6 +200,9 @@ async def test_what_comes_with_new_objects(
     make: Any, proxy: FaultProxy, options: dict[str, str], expected: dict[str, str]
 ) -> None:
     """Small, streamed and in parts, and signed; what reads has nothing of it."""
+    await make().make("")
+    proxy.seen.clear()
+    proxy.heads.clear()
     remote = make(**options)
     remote._server.known = Manners(True, True, True)
     proxy.inject(Fault(on="PUT", status=200, times=10))
