@@ -197,14 +197,17 @@ def check_parts(settings: Settings, resolved: Resolved, reactor: IReactor, worke
 
     Raises ``ConfigurationError`` where it cannot be made, or not for several processes.
     """
+    check_shareable(resolved.spec)
     remote = make_remote(settings, resolved, reactor, workers, Bandwidth(reactor, settings.bwlimit, quiet=True))
-    specs = [resolved.spec]
-    while specs:
-        spec = specs.pop()
-        specs += spec.upstreams.values()
-        if not spec.upstreams and not REGISTRY.driver(spec.type, spec.source).shareable:
-            raise ConfigurationError(f"--workers: {spec} is in the memory of one process, so it is served by one alone")
     make_resource(settings, reactor, workers, remote, Sinks(()))
+
+
+def check_shareable(spec: RemoteSpec) -> None:
+    """Raises ``ConfigurationError`` where several processes cannot serve the remote."""
+    for upstream in spec.upstreams.values():
+        check_shareable(upstream)
+    if not spec.upstreams and not REGISTRY.driver(spec.type, spec.source).shareable:
+        raise ConfigurationError(f"--workers: {spec} is in the memory of one process, so it is served by one alone")
 
 
 def secrets_of(settings: Settings, spec: RemoteSpec) -> Iterator[str]:

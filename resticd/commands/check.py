@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve
 
-from resticd.assembly import Resolved, resolve_remote
+from resticd.assembly import Resolved, check_shareable, resolve_remote
 from resticd.config.connection import shown
 from resticd.config.flags import format_value
 from resticd.config.settings import FLAGS, Settings
@@ -52,6 +52,8 @@ def _make_parts(settings: Settings, resolved: Resolved) -> None:
     from resticd.serving import Serving
 
     reactor: Any = installed
+    if settings.processes > 1:
+        check_shareable(resolved.spec)
     log = Log(LogOptions(verbose=settings.verbose, quiet=settings.quiet, log_level=settings.log_level), reactor)
     # Standard output is where the settings are printed.
     Serving(reactor, evolve(settings, stdio=False), resolved, log, ended=lambda: None)

@@ -44,7 +44,15 @@ def _make_s3(spec: RemoteSpec, loan: Loan) -> IRemote:
 def _make_webdav(spec: RemoteSpec, loan: Loan) -> IRemote:
     from resticd.remotes.webdav import make_webdav
 
-    return make_webdav(spec.options, spec.path, loan.reactor, loan.client, limiter=loan.limiter, checkers=loan.checkers)
+    return make_webdav(
+        spec.options,
+        spec.path,
+        loan.reactor,
+        loan.client,
+        limiter=loan.limiter,
+        checkers=loan.checkers,
+        claims=loan.claims_of(spec),
+    )
 
 
 def _make_bridge(spec: RemoteSpec, loan: Loan) -> IRemote:

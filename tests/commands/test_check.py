@@ -139,3 +139,8 @@ def test_the_example_in_the_readme(
     assert main(["check-config", *flags]) == 0
     shown = [f"    {line}" for line in capsys.readouterr().out.splitlines() if "default" not in line]
     assert shown == expected
+
+
+def test_a_remote_in_memory_for_several_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-config", "--workers", "2", ":memory:"]) == 1
+    assert "--workers: " in capsys.readouterr().err
