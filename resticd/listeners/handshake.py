@@ -11,6 +11,8 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from resticd.listeners.bulk_tls import BulkTlsTransport
+
 if TYPE_CHECKING:
     from OpenSSL.SSL import Connection
     from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
@@ -23,10 +25,20 @@ HANDSHAKE_SECONDS = 10.0
 
 
 def over_tls(
-    tls: ServerTls, factory: IProtocolFactory, clock: IReactorTime, seconds: float = HANDSHAKE_SECONDS
+    tls: ServerTls,
+    factory: IProtocolFactory,
+    clock: IReactorTime,
+    seconds: float = HANDSHAKE_SECONDS,
+    bulk: bool = True,
 ) -> TLSMemoryBIOFactory:
-    """``factory`` behind TLS. Connections whose handshake takes longer than ``seconds`` are closed."""
-    return TLSMemoryBIOFactory(tls, False, AfterHandshake(factory, clock, seconds), clock)
+    """``factory`` behind TLS. Connections whose handshake takes longer than ``seconds`` are closed.
+
+    :param bulk: see ``listeners.bulk_tls``; False is for comparison.
+    """
+    made = TLSMemoryBIOFactory(tls, False, AfterHandshake(factory, clock, seconds), clock)
+    if bulk:
+        made.protocol = BulkTlsTransport
+    return made
 
 
 def common_name(transport: object) -> str | None:

@@ -88,6 +88,7 @@ class Listeners:
         unix_group: int | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
         sharing: Sharing | None = None,
+        bulk_tls: bool = True,
     ) -> None:
         self.ports: list[Listening] = []
         self._reactor = reactor
@@ -96,7 +97,7 @@ class Listeners:
         self._unix_mode = unix_mode
         self._unix_group = unix_group
         self._plain = site
-        self._over_tls = None if tls is None else over_tls(tls, site, reactor, handshake_seconds)
+        self._over_tls = None if tls is None else over_tls(tls, site, reactor, handshake_seconds, bulk_tls)
         self._factories = [(source, self._factory_for(source)) for source in sources]
         self._endpoints = {
             source: self._make_endpoint(source)
