@@ -47,6 +47,9 @@ LOOK_SECONDS = HEADER_SECONDS
 #: Seconds for the client to close the connection itself after the last answer, and then for what was written to go out.
 CLOSE_SECONDS = 2.0
 
+#: Seconds for the client to stop sending a body whose answer it has got.
+STOP_SECONDS = 0.5
+
 _Codes = h2.errors.ErrorCodes
 
 
@@ -68,6 +71,8 @@ class H2Connection(Protocol):
         self._streams: dict[int, H2Stream] = {}
         #: those that have something to send and, as far as is known, room in their windows
         self._ready: dict[int, H2Stream] = {}
+        #: streams whose answers were whole before their bodies, and when they will be reset
+        self._answered: dict[int, IDelayedCall] = {}
         self._received = 0
         self._blocked = False
         self._waiting = 0
@@ -177,8 +182,15 @@ class H2Connection(Protocol):
         stream = self._streams.get(event.stream_id)
         if stream is not None:
             stream.body_ended()
+        waiting = self._answered.pop(event.stream_id, None)
+        if waiting is not None:
+            waiting.cancel()
 
     def _reset(self, event: h2.events.StreamReset) -> None:
+        waiting = self._answered.pop(event.stream_id, None)
+        if waiting is not None:
+            waiting.cancel()  # as it should: it has its answer
+            return
         stream = self._forget(event.stream_id)
         if stream is not None:
             stream.connection_lost(Failure(ConnectionLost("the client reset the stream")))
@@ -249,6 +261,20 @@ class H2Connection(Protocol):
             return
         self._flush()
 
+    def _stop_later(self, stream_id: int) -> None:
+        """Tell the client that nobody wants the rest of a body whose answer is whole (RFC 9113, section 8.1), unless it
+        stops by itself: curl 7.88 drops an answer that a reset follows at once.
+        """
+        if len(self._answered) >= MAX_STREAMS // 2:
+            self._stop_body(next(iter(self._answered)))
+        self._answered[stream_id] = self.clock.callLater(STOP_SECONDS, self._stop_body, stream_id)
+
+    def _stop_body(self, stream_id: int) -> None:
+        waiting = self._answered.pop(stream_id)
+        if waiting.active():
+            waiting.cancel()
+        self._send_reset(stream_id, _Codes.NO_ERROR)
+
     def _forget(self, stream_id: int) -> H2Stream | None:
         self._ready.pop(stream_id, None)
         self._busy_at = self.clock.seconds()
@@ -298,8 +324,7 @@ class H2Connection(Protocol):
                 self._h2.end_stream(stream_id)
                 self._flush()
                 if not stream.has_whole_request:
-                    # RFC 9113, section 8.1: the answer is whole, nobody wants the rest of the body.
-                    self._send_reset(stream_id, _Codes.NO_ERROR)
+                    self._stop_later(stream_id)
                 self._forget(stream_id)
                 return False
         except h2.exceptions.ProtocolError:
@@ -391,6 +416,9 @@ class H2Connection(Protocol):
 
     def _end_streams(self, reason: Failure) -> None:
         self._lost = True
+        for waiting in self._answered.values():
+            waiting.cancel()
+        self._answered.clear()
         streams, self._streams = self._streams, {}
         self._ready.clear()
         for stream in streams.values():

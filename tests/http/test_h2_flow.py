@@ -221,8 +221,8 @@ def test_expect_100_continue(peer: Peer) -> None:
 
 
 def test_an_early_answer_is_whole_and_ends_the_upload(peer: Peer) -> None:
-    """No draining: the answer ends the stream, a reset without error stops the client (RFC 9113, section 8.1). What is
-    on its way still counts against the connection's window, which must not run dry however often it happens.
+    """No draining: the answer ends the stream, a reset without error stops the client a little later (RFC 9113, 8.1).
+    What is on its way still counts against the connection's window, which must not run dry however often it happens.
     """
     for number in range(600):
         stream = peer.ask("/a", "POST", ("content-length", "1000000"), end=False)
@@ -235,13 +235,47 @@ def test_an_early_answer_is_whole_and_ends_the_upload(peer: Peer) -> None:
         peer.exchange()
         assert peer.status(stream) == 403
         assert peer.bodies[stream] == b"no"
-        assert peer.resets[stream] == ErrorCodes.NO_ERROR
+        assert stream in peer.ended
+        assert stream not in peer.resets
         peer.clock.advance(1)
+        peer.exchange()
+        assert peer.resets[stream] == ErrorCodes.NO_ERROR
         assert len(peer.resource.ended) == number + 1
     stream = peer.ask("/b", "POST", end=False)
     reader = Reader(peer.waiting["/b"])
     assert peer.send(stream, bytes(MIB), end=True) == MIB
     assert reader.done
+
+
+def test_a_client_that_stops_by_itself_is_not_reset(peer: Peer) -> None:
+    """Nor does its reset cost anything, however often it happens."""
+    for number in range(3000):
+        stream = peer.ask(f"/{number}", "POST", ("content-length", "1000000"), end=False)
+        peer.waiting.pop(f"/{number}").finish()
+        peer.exchange()
+        assert stream in peer.ended
+        peer.h2.reset_stream(stream)
+        peer.exchange()
+    peer.clock.advance(1)
+    peer.exchange()
+    assert not peer.resets
+    assert not peer.closed
+
+
+def test_many_answered_bodies_at_once(peer: Peer) -> None:
+    """They do not fill the streams: the oldest is stopped for the next."""
+    for number in range(300):
+        peer.ask(f"/{number}", "POST", ("content-length", "1000000"), end=False)
+        peer.waiting.pop(f"/{number}").finish()
+        peer.exchange()
+    assert not peer.closed
+    assert len(peer.ended) == 300
+    assert 200 < len(peer.resets) < 300
+    peer.clock.advance(1)
+    peer.exchange()
+    assert len(peer.resets) == 300
+    peer.server.connectionLost()
+    assert not peer.clock.getDelayedCalls()
 
 
 def test_an_answer_beside_the_body(peer: Peer) -> None:
