@@ -210,3 +210,38 @@ async def test_memory_is_bounded(inner: Counting, clock: Clock) -> None:
     await everything(remote, "nothing/")
     assert not remote._known
     assert await get(remote, keys[0]) == b"x"
+
+
+class Others:
+    """Two caches of two processes."""
+
+    def __init__(self) -> None:
+        self.caches: list[CacheRemote] = []
+        self.announced: list[str] = []
+
+    def add(self, cache: CacheRemote) -> None:
+        self.caches.append(cache)
+
+    def announce(self, key: str) -> None:
+        self.announced.append(key)
+        for cache in self.caches:
+            cache.forget(key)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_another_process_deletes_is_forgotten(inner: Counting, clock: Clock) -> None:
+    """… and what it uploads is seen, since only presence is remembered."""
+    others = Others()
+    first, second = (CacheRemote(inner, clock, deletions=others) for _ in range(2))
+    with pytest.raises(NotFound):
+        await second.stat(A)
+    await put(first, A, b"x")
+    assert (await second.stat(A)).size == 1
+    assert list(await everything(second, "repo/")) == [A]
+    asked = inner.asked
+    assert (await second.stat(A)).size == 1
+    assert inner.asked == asked
+    await first.delete(A)
+    assert others.announced == [A]
+    with pytest.raises(NotFound):
+        await second.stat(A)
