@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from resticd.errors import AlreadyExists, Corrupt, NotFound, StorageError
 from resticd.interfaces import IUpload, Stat
+from resticd.remotes.kept_body import KeptBody
 from resticd.remotes.s3_api import S3Api, key_headers, object_headers
 from resticd.remotes.s3_manners import Manners, checksum_header, confirms
 from resticd.transport.bodies import BytesBody, StreamedBody
@@ -211,33 +211,26 @@ class BufferedUpload(S3Upload):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self._chunks: list[bytes] = []
-        self._received = 0
-        self._producer: IPushProducer | None = None
+        self._body = KeptBody(target.size or 0)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``."""
-        self._producer = cast(IPushProducer, producer)
+        self._body.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """See ``IConsumer``."""
-        self._producer = None
+        self._body.unregisterProducer()
 
     def write(self, data: bytes) -> None:
         """See ``IConsumer``."""
-        self._received += len(data)
-        if self._received <= (self._target.size or 0):
-            self._chunks.append(data)
-        elif self._producer is not None:
-            producer, self._producer = self._producer, None
-            producer.stopProducing()
+        self._body.write(data)
 
     async def _store(self) -> Stat:
-        self._target.check_size(self._received)
-        return await put_bytes(self._target, b"".join(self._chunks), self._target.sha256)
+        self._target.check_size(self._body.received)
+        return await put_bytes(self._target, self._body.data, self._target.sha256)
 
     async def _discard(self) -> None:
-        self._chunks = []
+        self._body.drop()
 
 
 @implementer(IUpload)

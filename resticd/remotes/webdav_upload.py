@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resticd.errors import AlreadyExists, Corrupt, NotFound, ResticdError, StorageError
 from resticd.interfaces import IUpload, Stat
+from resticd.remotes.kept_body import KeptBody
 from resticd.remotes.webdav_errors import NotUnderstood
 from resticd.remotes.webdav_move import move
 from resticd.remotes.webdav_places import parent_of, temporary_name
@@ -219,31 +219,24 @@ class BufferedUpload(WebDavUpload):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self._chunks: list[bytes] = []
-        self._received = 0
-        self._producer: IPushProducer | None = None
+        self._body = KeptBody(target.size or 0)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``."""
-        self._producer = cast(IPushProducer, producer)
+        self._body.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """See ``IConsumer``."""
-        self._producer = None
+        self._body.unregisterProducer()
 
     def write(self, data: bytes) -> None:
         """See ``IConsumer``."""
-        self._received += len(data)
-        if self._received <= (self._target.size or 0):
-            self._chunks.append(data)
-        elif self._producer is not None:
-            producer, self._producer = self._producer, None
-            producer.stopProducing()
+        self._body.write(data)
 
     async def _store(self) -> tuple[int, str | None]:
         target = self._target
-        target.check_size(self._received)
-        data = b"".join(self._chunks)
+        target.check_size(self._body.received)
+        data = self._body.data
         headers, sha1 = [_TYPE], None
         if target.store.api.options.checksums:
             sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
@@ -260,7 +253,7 @@ class BufferedUpload(WebDavUpload):
         return len(data), sha1
 
     def _drop(self) -> None:
-        self._chunks = []
+        self._body.drop()
 
 
 @implementer(IUpload)
