@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from resticd.errors import NotFound, ResticdError, Unsupported
-from resticd.interfaces import Capabilities, Entry, IBody, IRemote, IUpload, Stat, Usage
+from resticd.interfaces import Capabilities, Entry, IBody, IDirectories, IRemote, IUpload, Stat, Usage
 from resticd.remotes.bridge_body import open_file
 from resticd.remotes.bridge_child import Rclone
 from resticd.remotes.bridge_files import LEFT, Files
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _log = Logger(namespace="resticd.remotes.bridge")
 
 
-@implementer(IRemote)
+@implementer(IRemote, IDirectories)
 class BridgeRemote:
     """One remote behind an rclone of its own.
 
@@ -81,6 +81,12 @@ class BridgeRemote:
     async def list(self, prefix: str) -> AsyncGenerator[builtins.list[Entry], None]:
         """See ``IRemote``."""
         async with aclosing(self._listing.pages(prefix)) as pages:
+            async for page in pages:
+                yield page
+
+    async def directories(self, prefix: str) -> AsyncGenerator[builtins.list[str], None]:
+        """See ``IDirectories``."""
+        async with aclosing(self._listing.directories(prefix)) as pages:
             async for page in pages:
                 yield page
 

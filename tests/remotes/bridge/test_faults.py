@@ -190,6 +190,22 @@ async def test_one_of_many_uploads(directories: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_directories(directories: Any) -> None:
+    """One level, empty ones too, and nothing below what is not there."""
+    remote, _ = directories
+    await put(remote, "a/data/00/x", b"x")
+    await put(remote, "config", b"x")
+    await remote.make("b/")
+
+    async def names(prefix: str) -> set[str]:
+        return {name async for page in remote.directories(prefix) for name in page}
+
+    assert await names("") == {"a", "b"}
+    assert await names("a/") == {"data"}
+    assert await names("nowhere/") == set()
+
+
+@pytest_twisted.ensureDeferred
 async def test_leftovers(directories: Any) -> None:
     """Temporary files are never listed; those of dead writers go, those of others stay."""
     remote, folders = directories
