@@ -1,9 +1,9 @@
 """Ports that several processes accept from, so that each has its part of the connections.
 
-All of them wait on one socket, and the kernel wakes all that are idle. Left to themselves the quickest takes nearly
-every connection, and a client's few connections last as long as its backup. So a process takes one connection at a
-time, and waits a moment where another one has fewer. Five connections that are opened at once are three and two then,
-whichever process is woken first; a process that hangs holds nobody up for longer than ``PATIENCE``.
+All of them wait on one socket, and the kernel wakes all that are idle. Twisted takes all connections that wait at once:
+of five to two processes one took four, and a client's few connections last as long as its backup. So a process takes
+one connection at a time, and waits a moment where another one has fewer. Five are three and two then, whichever process
+is woken first; a process that hangs holds nobody up for longer than ``PATIENCE``.
 """
 
 from __future__ import annotations
