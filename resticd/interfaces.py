@@ -67,7 +67,7 @@ class Piece(NamedTuple):
     size: int
     #: where in the object the first byte lies
     offset: int
-    data: bytes | bytearray
+    data: bytes | memoryview
 
 
 @frozen
@@ -214,7 +214,7 @@ class IPromptRemote(IRemote):
         """As ``stat``."""
 
     def prompt_read(key: str, span: Span | None, most: int) -> Piece | None:
-        """As ``open`` and ``deliver``, of not more than ``most`` bytes."""
+        """As ``open`` and ``deliver``, of not more than ``most`` bytes. They hold until the next call."""
 
 
 @frozen

@@ -25,6 +25,9 @@ _SETTLE = 0.05
 _PATIENCE = 20
 #: Seconds after a change in which another one may go unnoticed: file systems count time in steps of up to 2 s.
 _COARSEST_TIME = 3.0
+#: Requests that come within this time, in seconds, of one for which the file was looked at count as simultaneous: a
+#: look costs a tenth of a small request.
+_LOOK_EVERY = 0.001
 
 _Fingerprint = tuple[int, int, int, int, int]
 
@@ -64,7 +67,10 @@ class HtpasswdFile:
         path: str | Path,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
+        self._looked = float("-inf")
         self.path = Path(path)
         self._now = now
         self._sleep = sleep
@@ -78,10 +84,16 @@ class HtpasswdFile:
         known = self.contents.fingerprint
         if known is None:
             return True
+        now = self._monotonic()
+        if now - self._looked < _LOOK_EVERY:
+            return False
         try:
-            return _fingerprint(self.path.stat()) != known
+            stale = _fingerprint(self.path.stat()) != known
         except OSError:
             return True
+        if not stale:
+            self._looked = now
+        return stale
 
     def read(self) -> Contents:
         """Read the file as it is once nobody writes it. Blocks, changes nothing here. Raises ``ConfigurationError``."""

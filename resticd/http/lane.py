@@ -73,7 +73,7 @@ class Found(NamedTuple):
 
     status: int
     fields: list[tuple[bytes, bytes]]
-    body: bytes | bytearray
+    body: bytes | memoryview
 
 
 def _read(data: bytes) -> Asked | None:

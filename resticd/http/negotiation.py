@@ -89,6 +89,7 @@ class Negotiator(Protocol):
         self._stop_waiting()
         self._chosen, self._early = protocol, b""
         protocol.makeConnection(self.transport)
+        self.dataReceived = protocol.dataReceived  # type: ignore[method-assign]  # one call less for each read
         if data:
             protocol.dataReceived(data)
         if self._finishing:

@@ -83,7 +83,8 @@ def _stamp(seconds: int) -> str:
 
 def plain_form(entry: Entry) -> str:
     """Without the time, for syslog, which adds it."""
-    return f"{entry.level.name:<6}: " + "\n".join(entry.lines)
+    text = entry.text if "\n" not in entry.text else "\n".join(entry.lines)
+    return f"{entry.level.name:<6}: {text}"
 
 
 def journal_form(entry: Entry) -> str:

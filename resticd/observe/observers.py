@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from resticd.observe.scrub import Scrubber
 
 
+#: Lines that are written together at most.
+TOGETHER = 64
+
+
 @implementer(ILogObserver)
 class LogObserver:
     """Writes entries to a destination.
@@ -28,11 +32,21 @@ class LogObserver:
 
     :param threshold: the least level to write.
     :param form: the text of an entry (``observe.entry``).
+    :param later: calls what it is given in a moment. The lines that ``put`` brings are written together then: a system
+        call for each would take a quarter of a small request. Whatever else is logged comes behind them. None writes
+        them at once.
     """
 
     def __init__(
-        self, threshold: Level, scrubber: Scrubber, form: Callable[[Entry], str], destination: Destination
+        self,
+        threshold: Level,
+        scrubber: Scrubber,
+        form: Callable[[Entry], str],
+        destination: Destination,
+        later: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
+        self._later = later
+        self._waiting: list[str] = []
         self._threshold = threshold
         self._scrubber = scrubber
         self._form = form
@@ -51,9 +65,26 @@ class LogObserver:
 
         :param line: has no control characters.
         """
-        if self._threshold >= Level.INFO:
-            scrub = self._scrubber
-            self._put(Entry(time.time(), Level.INFO, scrub.scrub(line), source, lambda: scrub.scrub_all(fields())))
+        if self._threshold < Level.INFO:
+            return
+        scrub = self._scrubber
+        entry = Entry(time.time(), Level.INFO, scrub.scrub(line), source, lambda: scrub.scrub_all(fields()))
+        if self._later is None:
+            self._put(entry)
+            return
+        with self._lock:
+            self._waiting.append(self._form(entry))
+            if len(self._waiting) == 1:
+                self._later(self.flush)
+            elif len(self._waiting) >= TOGETHER:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self._attempt(Level.INFO, "\n".join(waiting), len(waiting))
 
     def complain(self, sentence: str) -> None:
         """Write that something is wrong with the log itself."""
@@ -62,21 +93,25 @@ class LogObserver:
     def reopen(self) -> None:
         """Go on in the file that is in the old one's place."""
         with self._lock:
+            self.flush()
             self._destination.reopen()
 
     def _put(self, entry: Entry) -> None:
         with self._lock:
-            try:
-                if self._lost:
-                    lost = f"{self._lost} entries of the log could not be written"
-                    self._write(Entry(entry.time, Level.ERROR, lost, "resticd.observe"))
-                    self._lost = 0
-                self._write(entry)
-            except OSError:
-                self._lost += 1
+            self.flush()
+            self._attempt(entry.level, self._form(entry), 1)
 
-    def _write(self, entry: Entry) -> None:
-        self._destination.write(entry.level, self._form(entry))
+    def _attempt(self, level: Level, text: str, entries: int) -> None:
+        try:
+            if self._lost:
+                lost = f"{self._lost} entries of the log could not be written"
+                self._destination.write(
+                    Level.ERROR, self._form(Entry(time.time(), Level.ERROR, lost, "resticd.observe"))
+                )
+                self._lost = 0
+            self._destination.write(level, text)
+        except OSError:
+            self._lost += entries
 
 
 @implementer(ILogObserver)

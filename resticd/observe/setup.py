@@ -13,8 +13,10 @@ Who runs the service decides who installs the observer:
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from resticd.observe.log import Put
 
 STANDARD_ERROR = 2
+#: How long an access line may wait for others, in seconds.
+MOMENT = 0.05
 
 
 @frozen
@@ -155,7 +159,9 @@ def make_observer(
 
     def observe(form: Callable[[Entry], str], destination: Destination) -> LogObserver:
         form = json_form if options.use_json_log else form
-        return LogObserver(options.level(), scrubber, form, destination)
+        made = LogObserver(options.level(), scrubber, form, destination, partial(clock.callLater, MOMENT))
+        atexit.register(made.flush)
+        return made
 
     twistd_told = twistd is not None and any(twistd.get(name) for name in ("logfile", "syslog", "logger"))
     daemonizes = twistd is not None and not (twistd.get("nodaemon") or twistd.get("debug"))

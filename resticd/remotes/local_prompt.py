@@ -54,6 +54,8 @@ class PromptReader:
         self._root = os.fsencode(root) + b"/"
         #: devices by whether they hold one of the local file systems
         self._devices: dict[int, bool] = {}
+        #: Filling it anew is faster than making one each time.
+        self._buffer = memoryview(b"")
 
     def look_at_root(self) -> None:
         """Learn what file system the root is on. May block; for workers."""
@@ -96,10 +98,12 @@ class PromptReader:
             offset, length = (0, size) if span is None else span.resolve(size)
             if length > most:
                 return None
-            buffer = bytearray(length)
-            if length and os.preadv(fd, [buffer], offset, os.RWF_NOWAIT) != length:
+            if length > len(self._buffer):
+                self._buffer = memoryview(bytearray(length))
+            piece = self._buffer[:length]
+            if length and os.preadv(fd, [piece], offset, os.RWF_NOWAIT) != length:
                 return None
-            return Piece(size, offset, buffer)
+            return Piece(size, offset, piece)
         except (OSError, RangeNotSatisfiable):
             return None
         finally:

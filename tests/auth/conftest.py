@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def workers() -> Iterator[Workers]:
 @pytest.fixture
 def aged() -> Callable[..., HtpasswdFile]:
     """Opens a password file as it would be an hour later, when no change of it can go unnoticed any more."""
-    return lambda path: HtpasswdFile(path, now=lambda: time.time() + 3600)
+    return lambda path: HtpasswdFile(path, now=lambda: time.time() + 3600, monotonic=itertools.count().__next__)
 
 
 @pytest.fixture

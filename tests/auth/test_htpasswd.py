@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -186,7 +187,9 @@ def test_every_way_to_change_a_file_is_seen(password_file: Path, aged: Callable[
 
 def test_a_change_in_the_same_tick_of_the_file_system_is_seen(password_file: Path, sha_hash: str) -> None:
     """As long as the time of a file is so new that another change may get the same one, it is read each time."""
-    file = HtpasswdFile(password_file, sleep=lambda _: None, now=lambda: time.time() + 0.1)
+    file = HtpasswdFile(
+        password_file, sleep=lambda _: None, now=lambda: time.time() + 0.1, monotonic=itertools.count().__next__
+    )
     assert file.stale()
     file.adopt(file.read())
     assert file.stale()
@@ -208,7 +211,7 @@ def test_a_file_is_not_read_while_it_is_being_written(tmp_path: Path, sha_hash: 
             writer.write(lines.pop(0))
         now = path.stat().st_ctime
 
-    file = HtpasswdFile(path, now=lambda: now, sleep=go_on)
+    file = HtpasswdFile(path, now=lambda: now, sleep=go_on, monotonic=itertools.count().__next__)
     path.write_text("")
     now = path.stat().st_ctime
     assert set(file.read().hashes) == {"a", "b", "c"}
@@ -221,8 +224,20 @@ def test_a_file_that_never_rests_is_given_up(password_file: Path, sha_hash: str)
         now = password_file.stat().st_ctime
 
     now = password_file.stat().st_ctime + 3600
-    file = HtpasswdFile(password_file, now=lambda: now, sleep=write)
+    file = HtpasswdFile(password_file, now=lambda: now, sleep=write, monotonic=itertools.count().__next__)
     now = password_file.stat().st_ctime
     with pytest.raises(ConfigurationError, match="changes while it is read"):
         file.read()
     assert set(file.contents.hashes) == {"alice", "bob"}
+
+
+def test_a_look_holds_for_a_moment(password_file: Path) -> None:
+    """Requests of the same moment share one look at the file; the next moment's request sees the change."""
+    moment = 0.0
+    file = HtpasswdFile(password_file, now=lambda: time.time() + 3600, monotonic=lambda: moment)
+    assert not file.stale()
+    password_file.write_text("# nobody\n")
+    assert not file.stale()
+    moment = 0.0011
+    assert file.stale()
+    assert file.stale()

@@ -152,3 +152,30 @@ def test_lines_may_come_without_the_logger(place: Place, form: Callable[[Entry],
     assert first * 2 == second
     assert len(direct) == (threshold >= Level.INFO)
     assert "topsecret" not in "".join(direct)
+
+
+def test_lines_of_a_turn_are_written_together(place: Place) -> None:
+    """In order, before whatever else is logged and before the file is another one; what is lost is counted."""
+    calls: list[Callable[[], None]] = []
+    observer = LogObserver(Level.INFO, Scrubber(), plain_form, place, calls.append)
+    log = Logger(namespace="resticd.x", observer=observer)
+    for line in ("one", "two"):
+        observer.put("resticd.access", line, dict)
+    assert not place.lines
+    assert len(calls) == 1
+    calls.pop()()
+    assert place.lines == ["INFO  : one\nINFO  : two"]
+    observer.put("resticd.access", "three", dict)
+    log.info("four")
+    observer.put("resticd.access", "five", dict)
+    observer.reopen()
+    for call in calls:
+        call()
+    assert place.lines[1:] == ["INFO  : three", "INFO  : four", "INFO  : five"]
+    place.full = True
+    for line in ("six", "seven"):
+        observer.put("resticd.access", line, dict)
+    observer.flush()
+    place.full = False
+    log.info("eight")
+    assert place.lines[4:] == ["ERROR : 2 entries of the log could not be written", "INFO  : eight"]
