@@ -192,6 +192,7 @@ async def test_the_sweep_delays_nothing(store: Path, workers: Workers, monkeypat
         await put(remote, "a", b"x")
         ended: list[None] = []
         stopped = remote.stop().addCallback(ended.append)
+        await until(lambda: remote._uploads._stopped)
         with pytest.raises(StorageError):
             await remote.begin("b", None, None)
         assert not ended
