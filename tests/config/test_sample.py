@@ -33,6 +33,7 @@ def test_as_it_comes() -> None:
 def test_every_section_can_be_used(section: str) -> None:
     """Each option is known and right."""
     remotes = Remotes(REGISTRY, {}, lambda: parse_remotes_file(WHOLE.encode(), str(SAMPLE)))
-    spec = remotes.resolve(f"{section}:bucket/path")
+    # A combine section has directories of its own.
+    spec = remotes.resolve(f"{section}:{'here' if section == 'all' else 'bucket'}/path")
     assert spec.warnings == ()
     REGISTRY.open(spec, Loan(reactor, Workers(reactor), ClientSettings()))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
-from resticd.interfaces import Entry, IRemote
+from zope.interface.interface import InterfaceClass
+
+from resticd.interfaces import Entry, IDirectories, IRemote
 from resticd.remotes.wrappers.passing import PassingRemote
 
 
@@ -15,6 +18,14 @@ class PrefixedRemote(PassingRemote):
     def __init__(self, whole: IRemote, prefix: str) -> None:
         super().__init__(whole)
         self._prefix = prefix
+
+    def __conform__(self, interface: InterfaceClass) -> Any:
+        return self if super().__conform__(interface) is not None else None
+
+    async def directories(self, prefix: str) -> AsyncGenerator[list[str], None]:
+        async with aclosing(super().__conform__(IDirectories).directories(self._prefix + prefix)) as pages:
+            async for page in pages:
+                yield page
 
     async def list(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
         pages = super().list(self._prefix + prefix)
