@@ -11,23 +11,27 @@ from pathlib import Path
 import pytest
 from support.daemons import Server, rclone_restic, rest_server
 from support.restic import Restic
-from support.sequences import assert_same, make_files, restore_and_compare, whole_life
+from support.sequences import assert_same, core_life, make_files, restore_and_compare, whole_life
 
 VERSIONS = ["restic-old", "restic-new"]
 Start = Callable[..., Server]
 
 
 @pytest.mark.parametrize("program", VERSIONS)
-@pytest.mark.parametrize("path", ["", "user1repo", "a/b/c"])
-def test_whole_life(start_resticd: Start, tmp_path: Path, program: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "life"), [("", core_life), ("user1repo", core_life), ("a/b/c", whole_life)], ids=["root", "one", "deep"]
+)
+def test_life(
+    start_resticd: Start, tmp_path: Path, program: str, path: str, life: Callable[[Restic, Path, Path], None]
+) -> None:
     server = start_resticd(tmp_path / "store")
-    whole_life(Restic(server.repository(path), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
+    life(Restic(server.repository(path), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
 
 
 @pytest.mark.parametrize("program", VERSIONS)
 def test_memory(start_resticd: Start, tmp_path: Path, program: str) -> None:
     server = start_resticd(":memory:")
-    whole_life(Restic(server.repository("in/memory"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
+    core_life(Restic(server.repository("in/memory"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
 
 
 def test_copy_between_two_repositories(start_resticd: Start, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from support.certificates import Authority, client_context
 from support.daemons import Daemon, DidNotStart, Server
 from support.ports import free_port
 from support.restic import Restic
-from support.sequences import make_files, restore_and_compare, whole_life
+from support.sequences import core_life, make_files, restore_and_compare
 from support.waiting import wait_until
 
 Start = Callable[..., Server]
@@ -79,9 +79,9 @@ def lives(connection: HTTPConnection) -> bool:
         return False
 
 
-def test_whole_life(start: Start, tmp_path: Path) -> None:
+def test_life(start: Start, tmp_path: Path) -> None:
     server = start(tmp_path / "store")
-    whole_life(Restic(server.repository("a/b"), tmp_path), make_files(tmp_path / "files"), tmp_path)
+    core_life(Restic(server.repository("a/b"), tmp_path), make_files(tmp_path / "files"), tmp_path)
     assert len(workers(server)) == 2
     assert "has ended" not in server.output()
 

@@ -81,6 +81,25 @@ def whole_life(restic: Restic, files: Path, scratch: Path) -> None:
     restore_and_compare(restic, files, scratch / "restored-again")
 
 
+def core_life(restic: Restic, files: Path, scratch: Path) -> None:
+    """What every storage must carry: ``init``, backups, ``restore``, ``check --read-data``, ``forget --prune``.
+
+    Each call of restic works half a second on its key, so that ``whole_life`` is for the protocol and not for every
+    storage behind it. ``files`` is changed on the way.
+    """
+    restic("init")
+    restic("backup", files)
+    (files / "added").write_bytes(os.urandom(100_000))
+    (files / "big").write_bytes(os.urandom(3 * 1024 * 1024))
+    restic("backup", files)
+    assert len(restic.snapshots()) == 2
+    restic("check", "--read-data")
+    restic("forget", "--keep-last", "1", "--prune")
+    assert len(restic.snapshots()) == 1
+    restic("check", "--read-data")
+    restore_and_compare(restic, files, scratch / "restored")
+
+
 def _dump(restic: Restic, path: Path) -> str:
     """The bytes of a backed-up file, as hexadecimal digits, since the client's output is read as text."""
     done = subprocess.run(

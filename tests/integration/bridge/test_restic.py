@@ -15,7 +15,7 @@ from support.daemons import Server
 from support.descendants import children, is_alive, wait_until
 from support.peers import peer
 from support.restic import Restic
-from support.sequences import make_files, restore_and_compare, whole_life
+from support.sequences import core_life, make_files, restore_and_compare
 
 Serve = Callable[..., Server]
 
@@ -30,11 +30,11 @@ Serve = Callable[..., Server]
         pytest.param("memory", "restic-new", marks=pytest.mark.xdist_group("bridge-memory")),
     ],
 )
-def test_whole_life(serve: Serve, tmp_path: Path, kind: str, program: str) -> None:
+def test_life(serve: Serve, tmp_path: Path, kind: str, program: str) -> None:
     """Every command of restic; then there is one child, no temporary file, and no child after the end."""
     with STORAGES[kind](tmp_path) as storage:
         server = serve(storage)
-        whole_life(Restic(server.repository("a/b"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
+        core_life(Restic(server.repository("a/b"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
         (child,) = children(server.pid)
         assert [path for folder in storage.folders for path in folder.rglob(".resticd*")] == []
         server.stop()

@@ -17,7 +17,7 @@ from support.fault_proxy import Fault, FaultProxy
 from support.restic import Restic
 from support.s3_fixtures import section
 from support.s3_servers import S3Server
-from support.sequences import make_files, restore_and_compare, whole_life
+from support.sequences import core_life, make_files, restore_and_compare, whole_life
 from support.weed_cluster import WeedCluster
 
 VERSIONS = ["restic-old", "restic-new"]
@@ -38,11 +38,12 @@ seaweedfs = pytest.mark.xdist_group("seaweedfs_restic")
 def test_whole_life(
     request: pytest.FixtureRequest, start_resticd: Start, tmp_path: Path, kind: str, provider: str, program: str
 ) -> None:
-    """Every command of both restic versions, in a bucket that init makes."""
+    """Both restic versions, in a bucket that init makes; every command over SeaweedFS."""
     server: S3Server = request.getfixturevalue(kind)
     environment = section(server.options(provider))
     daemon = start_resticd(f"store:whole-life-{program}/some/place", environment=environment)
-    whole_life(Restic(daemon.repository("laptop"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
+    life = whole_life if kind == "weed" else core_life
+    life(Restic(daemon.repository("laptop"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
 
 
 @seaweedfs

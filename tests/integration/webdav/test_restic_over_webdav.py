@@ -13,7 +13,7 @@ from support.dav_servers import DavServer
 from support.fault_proxy import Fault, FaultProxy
 from support.restic import Restic
 from support.s3_fixtures import section
-from support.sequences import make_files, restore_and_compare, whole_life
+from support.sequences import core_life, make_files, restore_and_compare
 
 from resticd.config.obscure import obscure
 
@@ -39,14 +39,14 @@ def described(server: DavServer, path: str | None = None, **more: str) -> dict[s
         pytest.param("rclone_dav", "/", "restic-new", marks=pytest.mark.xdist_group("rclone_dav")),
     ],
 )
-def test_whole_life(
+def test_life(
     request: pytest.FixtureRequest, start_resticd: Start, tmp_path: Path, kind: str, path: str, program: str
 ) -> None:
     """Every command, in a folder that init makes; nothing unfinished stays behind."""
     server: DavServer = request.getfixturevalue(kind)
     place = f"whole-life/{program}/some place"
     daemon = start_resticd(f"store:{place}", environment=described(server, path))
-    whole_life(Restic(daemon.repository("laptop"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
+    core_life(Restic(daemon.repository("laptop"), tmp_path, program), make_files(tmp_path / "files"), tmp_path)
     folder = server.folder.parent / path.strip("/") if path != "/" else server.folder
     stored = [file.name for file in (folder / place).rglob("*") if file.is_file()]
     assert "config" in stored
