@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 from bench import load
@@ -24,6 +25,8 @@ def login(stage: Stage) -> None:
     for name in names:
         (directory / name).write_bytes(b"x" * SMALL)
     with stage.serving(stage.scratch / "store", guard) as (daemon, port):
+        # resticd looks again and again into a password file that has just been written.
+        time.sleep(4)
         for row, method, length in (("HEAD, login, log", "HEAD", 0), ("GET 2 KB, login, log", "GET", SMALL)):
             requests = [load.request(method, f"/r/data/{name}", guard.header) for name in names] * 150
             load.exchange(port, requests[:500], 200, length)
