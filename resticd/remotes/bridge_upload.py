@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from resticd.errors import AlreadyExists, Corrupt, NotFound, OutOfSpace, ResticdError, StorageError
 from resticd.interfaces import IUpload, Stat
 from resticd.remotes.bridge_files import is_moved, temporary_beside
+from resticd.remotes.claimed_upload import ClaimedUpload
 from resticd.remotes.outcome import Outcome
 from resticd.transport.bodies import BytesBody, StreamedBody
 from resticd.transport.errors import Refused
@@ -77,16 +78,19 @@ class Target:
 
 
 @implementer(IUpload)
-class BridgeUpload:
-    """A body whose size is known. What fails is not repeated here, as the bytes are gone: the client repeats it."""
+class BridgeUpload(ClaimedUpload):
+    """A body whose size is known. What fails is not repeated here, as the bytes are gone: the client repeats it.
+
+    Once all bytes are under way cancelling ``commit`` changes nothing: it fires with what became of it.
+    """
 
     def __init__(self, target: Target) -> None:
+        super().__init__(target.claim)
         self._target = target
         self._place = temporary_beside(target.key) if target.staged else target.key
         self._body = StreamedBody(target.size) if target.size else None
         self._excess = False
         self._answer: Outcome[None] | None = None
-        self._over = False
         self._wrong = False
         hashes = target.running.features.hashes
         self._hash = next((name for name in _HASHES if name in hashes), None)
@@ -116,20 +120,6 @@ class BridgeUpload:
             self._digest.update(data)
         self._body.write(data)
 
-    def commit(self) -> Deferred[Stat]:
-        """See ``IUpload``. Once all bytes are under way cancelling changes nothing: it fires with what became of it."""
-        if self._over:
-            return fail(StorageError("the upload was given up"))
-        self._over = True
-        return Deferred.fromCoroutine(self._commit())
-
-    def abort(self) -> Deferred[None]:
-        """See ``IUpload``."""
-        if self._over:
-            return succeed(None)
-        self._over = True
-        return Deferred.fromCoroutine(self._abort())
-
     async def _send(self, body: StreamedBody | BytesBody) -> None:
         try:
             await self._api.post(self._place, body)
@@ -142,25 +132,6 @@ class BridgeUpload:
     def _api(self) -> RcloneApi:
         # Of the rclone that ran when the upload began: no other one has its first bytes.
         return self._target.running.api
-
-    async def _commit(self) -> Stat:
-        claim = self._target.claim
-        try:
-            async with claim.turn:
-                stat = await self._store()
-                claim.won()
-                return stat
-        except BaseException:
-            await self._discard()
-            raise
-        finally:
-            claim.leave()
-
-    async def _abort(self) -> None:
-        try:
-            await self._discard()
-        finally:
-            self._target.claim.leave()
 
     async def _store(self) -> Stat:
         target = self._target

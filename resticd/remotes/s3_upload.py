@@ -6,11 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from resticd.errors import AlreadyExists, Corrupt, NotFound, StorageError
 from resticd.interfaces import IUpload, Stat
+from resticd.remotes.claimed_upload import ClaimedUpload
 from resticd.remotes.kept_body import KeptBody
 from resticd.remotes.s3_api import S3Api, key_headers, object_headers
 from resticd.remotes.s3_manners import Manners, checksum_header, confirms
@@ -156,53 +157,12 @@ def _hexdigest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class S3Upload:
-    """What all uploads have in common: one commit, cleaned up after; the claim is left in every case."""
+class S3Upload(ClaimedUpload):
+    """What all uploads to S3 have in common."""
 
     def __init__(self, target: Target) -> None:
+        super().__init__(target.claim)
         self._target = target
-        self._over = False
-
-    def commit(self) -> Deferred[Stat]:
-        """See ``IUpload``."""
-        if self._over:
-            return fail(StorageError("the upload was given up"))
-        self._over = True
-        return Deferred.fromCoroutine(self._commit())
-
-    def abort(self) -> Deferred[None]:
-        """See ``IUpload``."""
-        if self._over:
-            return succeed(None)
-        self._over = True
-        return Deferred.fromCoroutine(self._abort())
-
-    async def _commit(self) -> Stat:
-        claim = self._target.claim
-        try:
-            async with claim.turn:
-                stat = await self._store()
-                claim.won()
-                return stat
-        except BaseException:
-            await self._discard()
-            raise
-        finally:
-            claim.leave()
-
-    async def _abort(self) -> None:
-        try:
-            await self._discard()
-        finally:
-            self._target.claim.leave()
-
-    async def _store(self) -> Stat:
-        """Make the object visible; the turn is held."""
-        raise NotImplementedError
-
-    async def _discard(self) -> None:
-        """Leave nothing behind. Never raises."""
-        raise NotImplementedError
 
 
 @implementer(IUpload)
