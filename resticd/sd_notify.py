@@ -9,6 +9,9 @@ from collections.abc import MutableMapping
 
 from attrs import frozen
 
+#: How often the service manager is asked for more time while the service starts, in seconds.
+SIGN_SECONDS = 20.0
+
 _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 

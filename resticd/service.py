@@ -16,7 +16,7 @@ from resticd.assembly import make_log, needs_restart, resolve_remote
 from resticd.config.connection import shown
 from resticd.errors import ConfigurationError
 from resticd.options import Options, fail
-from resticd.sd_notify import Notifier
+from resticd.sd_notify import SIGN_SECONDS, Notifier
 from resticd.serving import Serving
 from resticd.signals import not_reloaded, on_signal, say_failed, say_reloaded
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from resticd.interfaces import IReactor
     from resticd.observe.setup import Log
     from resticd.processes.supervisor import Supervisor
-
-#: How often the service manager is asked for more time for the start, in seconds.
-_SIGN_SECONDS = 20.0
 
 
 def makeService(options: Options) -> ResticdService | Supervisor:
@@ -80,7 +77,7 @@ class ResticdService(Service):
         self._watchdog = LoopingCall(self._notifier.alive)
         self._watchdog.clock = reactor
         # A large directory is swept before it is served, and a far storage may be slow to answer.
-        self._patience = LoopingCall(self._notifier.starting, "starting", 3 * _SIGN_SECONDS)
+        self._patience = LoopingCall(self._notifier.starting, "starting", 3 * SIGN_SECONDS)
         self._patience.clock = reactor
         self._serving = Serving(reactor, settings, resolve_remote(settings), log, ended=self._ended)
 
@@ -102,7 +99,7 @@ class ResticdService(Service):
         self._reactor.callWhenRunning(lambda: Deferred.fromCoroutine(self._start()).addErrback(self._failed))
 
     async def _start(self) -> None:
-        self._patience.start(_SIGN_SECONDS)
+        self._patience.start(SIGN_SECONDS)
         try:
             await self._serving.start()
         finally:

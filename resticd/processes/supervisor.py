@@ -43,7 +43,7 @@ from resticd.processes.claims import ClaimBook, ClaimDesk
 from resticd.processes.logins import LoginDesk
 from resticd.processes.slot import Slot
 from resticd.processes.totals import total
-from resticd.sd_notify import Notifier
+from resticd.sd_notify import SIGN_SECONDS, Notifier
 from resticd.signals import not_reloaded, on_signal, say_failed, say_reloaded
 from resticd.workers import Workers
 
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 
 #: How often workers are asked how they are, in seconds.
 BEAT = 1.0
-#: How often the service manager is asked for more time for the start, in seconds.
-SIGN_SECONDS = 20.0
 
 
 class Supervisor(Service):
