@@ -34,7 +34,9 @@ def test_rclone_reveals_what_was_obscured(password: str) -> None:
     ]
     assert shown[0] != shown[1]
     for text in shown:
-        done = subprocess.run([peer("rclone"), "reveal", "--", text], capture_output=True, check=True, text=True, timeout=60)
+        done = subprocess.run(
+            [peer("rclone"), "reveal", "--", text], capture_output=True, check=True, text=True, timeout=60
+        )
         assert done.stdout == password + "\n"
 
 
