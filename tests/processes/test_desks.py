@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -67,9 +67,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def throttles(clock: Clock) -> list[SharedThrottle]:
+def throttles(clock: Clock) -> Iterator[list[SharedThrottle]]:
     throttle = Throttle(clock)
-    return [SharedThrottle(Line(LoginDesk(throttle)).worker) for _ in range(2)]
+    lines = [Line(LoginDesk(throttle)) for _ in range(2)]
+    yield [SharedThrottle(line.worker) for line in lines]
+    # Attempts that still wait would be ended by the garbage collector, in any order and in the middle of another test.
+    for line in lines:
+        line.cut()
 
 
 def test_one_attempt_at_a_time(throttles: list[SharedThrottle], clock: Clock) -> None:
@@ -105,6 +109,7 @@ def test_a_worker_dies_with_a_login(clock: Clock) -> None:
     assert (dead.asked, alive.asked) == (1, 0)
     lines[0].cut()
     assert (waiting.asked, alive.asked) == (0, 1)
+    lines[1].cut()
 
 
 def test_a_client_goes_while_it_waits(throttles: list[SharedThrottle]) -> None:
