@@ -6,7 +6,7 @@
 # make bench   measure beside rest-server and rclone, rewrites its section of docs/benchmarks.md (see bench/__main__.py)
 # make clean   remove what the targets above made; ./backups stays
 
-PYTHON ?= python3
+PYTHON ?=
 ADDR ?= localhost:8080
 BACKUPS ?= ./backups
 PYTEST_WORKERS ?= 4

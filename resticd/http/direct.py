@@ -57,7 +57,7 @@ def send_now(transport: Any, parts: list[bytes | memoryview]) -> None:
         and not transport.disconnected
     ):
         try:
-            sent = transport.socket.sendmsg(parts)
+            sent = transport.socket.sendmsg(parts) if parts[-1] else transport.socket.send(parts[0])
         except OSError:
             sent = 0  # full, or gone: the transport will find out
         if sent < sum(map(len, parts)):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from twisted.web.http import datetimeToString
 
 from resticd import __version__
 
@@ -12,6 +16,17 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
 SERVER = f"resticd/{__version__}".encode()
+
+
+def date() -> bytes:
+    """The value of Date (RFC 9110, section 6.6.1) now."""
+    return _date(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date(seconds: int) -> bytes:
+    text: bytes = datetimeToString(seconds)
+    return text
 
 
 def common_fields(headers: Headers, date: bytes, response_headers: Iterable[tuple[str, str]]) -> None:
@@ -33,17 +48,19 @@ def allow_origin(headers: Headers, origin: str) -> None:
         headers.addRawHeader(b"vary", b"Origin")
 
 
-def blob_fields(length: int, part: tuple[int, int] | None = None) -> list[tuple[bytes, bytes]]:
-    """The fields of an answer with ``length`` bytes of a file.
+def blob_lines(length: int, part: tuple[int, int] | None = None) -> bytes:
+    """The fields of an answer with ``length`` bytes of a file, as they are sent.
 
     :param part: where they begin, and the size of the file, where a range was asked for.
     """
-    fields = [
-        (b"Content-Type", b"application/octet-stream"),
-        (b"Content-Length", b"%d" % length),
-        (b"Accept-Ranges", b"bytes"),
-    ]
-    if part is not None:
-        offset, size = part
-        fields.append((b"Content-Range", b"bytes %d-%d/%d" % (offset, offset + length - 1, size)))
-    return fields
+    lines = b"Content-Type: application/octet-stream\r\nContent-Length: %d\r\nAccept-Ranges: bytes\r\n" % length
+    if part is None:
+        return lines
+    offset, size = part
+    return b"%bContent-Range: bytes %d-%d/%d\r\n" % (lines, offset, offset + length - 1, size)
+
+
+def blob_fields(length: int, part: tuple[int, int] | None = None) -> list[tuple[bytes, bytes]]:
+    """``blob_lines`` as names and values."""
+    pairs = (line.partition(b": ") for line in blob_lines(length, part).splitlines())
+    return [(name, value) for name, _, value in pairs]

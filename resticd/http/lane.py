@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import RESPONSES
 from twisted.web.http_headers import Headers
 
 from resticd.errors import ResticdError
 from resticd.events import RequestDone, Transfer, TransferDone
 from resticd.http.direct import send_now
-from resticd.http.fields import allow_origin, blob_fields, common_fields
+from resticd.http.fields import allow_origin, blob_lines, common_fields, date
 from resticd.http.ranges import parse_range
 from resticd.repository.names import Blob, parse
 
@@ -72,7 +72,8 @@ class Found(NamedTuple):
     """An answer."""
 
     status: int
-    fields: list[tuple[bytes, bytes]]
+    #: lines
+    fields: bytes
     body: bytes | memoryview
 
 
@@ -158,15 +159,15 @@ class Lane:
                 return None
             if asked.method == b"HEAD":
                 stat = self._repositories.prompt_stat(caller, blob)
-                return None if stat is None else Found(200, blob_fields(stat.size), b"")
+                return None if stat is None else Found(200, blob_lines(stat.size), b"")
             piece = self._repositories.prompt_read(caller, blob, asked.span, MOST)
         except ResticdError:
             return None
         if piece is None:
             return None
         if asked.span is None:
-            return Found(200, blob_fields(piece.size), piece.data)
-        return Found(206, blob_fields(len(piece.data), (piece.offset, piece.size)), piece.data)
+            return Found(200, blob_lines(piece.size), piece.data)
+        return Found(206, blob_lines(len(piece.data), (piece.offset, piece.size)), piece.data)
 
     def _adopt(self, settings: SiteSettings) -> None:
         self._settings = settings
@@ -192,13 +193,9 @@ class Lane:
         referer, agent = (headers.getRawHeaders(name, [b""])[-1].decode() for name in (b"referer", b"user-agent"))
         return Memory(self, fields, era, caller, referer, agent)
 
-    def _head(self, status: int, own: Iterable[tuple[bytes, bytes]]) -> bytes:
+    def _head(self, status: int, own: bytes) -> bytes:
         before, after = self._common
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, RESPONSES[status]), before, datetimeToString(), after]
-        for name, value in own:
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (status, RESPONSES[status], before, date(), after, own)
 
 
 def _common_lines(response_headers: Iterable[tuple[str, str]], origin: str | None) -> tuple[bytes, bytes]:

@@ -21,12 +21,11 @@ from urllib.parse import parse_qs
 from twisted.internet.interfaces import IConsumer, IDelayedCall
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from resticd.events import RequestDone
 from resticd.http.body import RequestBody
-from resticd.http.fields import common_fields
+from resticd.http.fields import common_fields, date
 from resticd.interfaces import Caller
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ class StreamingRequest(server.Request):
 
         ``postpath``, which the gate sets, is percent-encoded: ``repository.names.parse`` alone undoes that, once.
         """
-        common_fields(self.responseHeaders, datetimeToString(), self.site.settings.response_headers)
+        common_fields(self.responseHeaders, date(), self.site.settings.response_headers)
         self.prepath = []
         self.postpath = []
         try:

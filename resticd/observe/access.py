@@ -24,12 +24,12 @@ def access_line(event: RequestDone, now: float) -> str:
 
     :param now: when the request ended, in seconds since the epoch; the line holds the time of its beginning.
     """
-    request = f"{event.method} {shown_uri(event.uri)} {event.protocol}"
+    caller, duration = event.caller, event.duration
+    user = "-" if caller.user is None else token(caller.user)
     return (
-        f"{token(event.caller.address)} - {_user(event)} [{_apache_time(int(now - event.duration))}]"
-        f' "{field(request)}" {event.status} {event.sent or "-"}'
-        f' "{field(event.referer or "-")}" "{field(event.agent or "-")}" {event.duration:.3f}'
-        + ("" if event.complete else " cut")
+        f"{token(caller.address)} - {user} [{_apache_time(int(now - duration))}]"
+        f' "{field(f"{event.method} {shown_uri(event.uri)} {event.protocol}")}" {event.status} {event.sent or "-"}'
+        f" {_client(event.referer, event.agent)} {duration:.3f}{'' if event.complete else ' cut'}"
     )
 
 
@@ -51,8 +51,9 @@ def access_fields(event: RequestDone) -> dict[str, Any]:
     }
 
 
-def _user(event: RequestDone) -> str:
-    return "-" if event.caller.user is None else token(event.caller.user)
+@lru_cache(maxsize=256)
+def _client(referer: str, agent: str) -> str:
+    return f'"{field(referer or "-")}" "{field(agent or "-")}"'
 
 
 @lru_cache(maxsize=256)

@@ -12,9 +12,8 @@ import json
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from attrs import frozen
 from twisted.logger import LogEvent, formatEvent
 
 from resticd.errors import ResticdError
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from resticd.observe.scrub import Scrubber
 
 
-@frozen
-class Entry:
+class Entry(NamedTuple):
     """An entry without secrets and without control characters other than line feeds and tabs."""
 
     #: seconds since the epoch
@@ -71,6 +69,9 @@ def describe(failure: Failure) -> str:
     return failure.getTraceback().rstrip("\n")
 
 
+_HEADS = {level: f"{level.name:<6}: " for level in Level}
+
+
 def text_form(entry: Entry) -> str:
     """As rclone: ``2026/11/28 08:00:00 NOTICE: …``, local time."""
     return f"{_stamp(int(entry.time))} {plain_form(entry)}"
@@ -84,7 +85,7 @@ def _stamp(seconds: int) -> str:
 def plain_form(entry: Entry) -> str:
     """Without the time, for syslog, which adds it."""
     text = entry.text if "\n" not in entry.text else "\n".join(entry.lines)
-    return f"{entry.level.name:<6}: {text}"
+    return _HEADS[entry.level] + text
 
 
 def journal_form(entry: Entry) -> str:

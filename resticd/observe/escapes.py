@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+_NOT_IN_TOKENS = frozenset(' "\\')
+
 
 def printable(text: str) -> str:
     """``text`` with escapes for whatever a terminal or a reader of lines could take for more than text.
@@ -21,18 +25,20 @@ def quoted(text: str) -> str:
     return '"' + "".join(character if character.isprintable() else _escape(character) for character in inner) + '"'
 
 
+@lru_cache(maxsize=256)
 def token(text: str) -> str:
     """``text`` as one word of printable ASCII without quotes, as Apache writes a user; ``-`` for an empty one."""
     if text == "-":
         return r"\x2d"
-    return _ascii(text, ' "\\') if text else "-"
+    plain = text.isascii() and text.isprintable() and not _NOT_IN_TOKENS.intersection(text)
+    return (text if plain else _escaped(text, _NOT_IN_TOKENS)) or "-"
 
 
 def field(text: str) -> str:
     r"""``text`` for between the double quotes of Apache's log formats (mod_log_config): ASCII, all else ``\xhh``."""
     if "\\" in text or '"' in text:
         text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return _ascii(text, "")
+    return text if text.isascii() and text.isprintable() else _escaped(text, frozenset())
 
 
 def shown_uri(uri: str) -> str:
@@ -48,9 +54,7 @@ def _shown_pair(pair: str) -> str:
     return f"{name}=***" if equals else "***"
 
 
-def _ascii(text: str, also: str) -> str:
-    if text.isascii() and text.isprintable() and not (also and set(also).intersection(text)):
-        return text
+def _escaped(text: str, also: frozenset[str]) -> str:
     return "".join(
         character
         if character.isascii() and character.isprintable() and character not in also

@@ -17,7 +17,8 @@ _FLAT = re.compile(r"[0-9a-f]{64}\Z")
 
 def repository_prefix(repository: Repository) -> str:
     """The prefix of all keys of a repository: empty, or with a slash at its end."""
-    return "".join(f"{segment}/" for segment in repository.segments)
+    segments = repository.segments
+    return "/".join(segments) + "/" if segments else ""
 
 
 def directory_prefix(directory: Directory) -> str:

@@ -73,6 +73,8 @@ class Blob:
 Target = Repository | Directory | Blob
 
 
+# A restore asks for many parts of one pack in a row.
+@lru_cache(maxsize=256)
 def parse(path: str) -> Target:
     """The value that a request's path, still percent-encoded and without its query, names.
 
