@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from bench import plot, report
 from bench.corpus import Corpus, alone
 from bench.pages import PAGE, write_section
 from bench.servers import DEFAULT, RESULTS, ROOT, Peer
-from bench.work import LONG, REAL_ONLY, WORK, long_rounds, perform, prepare
+from bench.work import KEPT, LONG, REAL_ONLY, WORK, long_rounds, perform, prepare
 
 
 def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
@@ -38,6 +39,7 @@ def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
                     continue
                 print(f"{name}, round {number + 1}: {peer.name}", file=sys.stderr)
                 report.collect(results, peer, perform(name, peer, corpus, RESULTS / "scratch", number))
+    shutil.rmtree(RESULTS / KEPT, ignore_errors=True)
     return results
 
 

@@ -23,6 +23,8 @@ from bench.servers import Guard, Peer, serve, settle
 
 GIB = 1 << 30
 CORES = os.cpu_count() or 1
+#: A directory beside the scratch directory, which is removed at the end.
+KEPT = "kept"
 
 
 @frozen
@@ -74,14 +76,23 @@ class Stage:
                 raise
 
     @contextlib.contextmanager
-    def empty(self, guard: Guard | None = None) -> Iterator[tuple[Daemon, int]]:
-        """The server over a new repository at ``/r/``."""
+    def empty(self, guard: Guard | None = None, *, keep: bool = False) -> Iterator[tuple[Daemon, int]]:
+        """The server over a new repository at ``/r/``.
+
+        :param keep: whether its files stay until the end of the benchmark. ext4 looks at each inode that was freed
+            within the last minute before it takes another one, which would be the next server's time.
+        """
         store = self.scratch / "store"
         for kind in ("", "keys", "locks", "snapshots", "index", *(f"data/{number:02x}" for number in range(256))):
             (store / "r" / kind).mkdir(parents=True)
         with self.serving(store, guard) as (daemon, port):
             yield daemon, port
-        shutil.rmtree(store)
+        if keep:
+            kept = self.scratch.with_name(KEPT)
+            kept.mkdir(exist_ok=True)
+            store.rename(kept / str(time.time_ns()))
+        else:
+            shutil.rmtree(store)
 
     @contextlib.contextmanager
     def measure(self, daemon: Daemon | Children, row: str, *, size: int = 0, requests: int = 0) -> Iterator[Override]:
@@ -146,7 +157,7 @@ def put_small(stage: Stage) -> None:
         load.request("POST", f"/r/data/{name}", body=len(body)) + body
         for name, body in stage.corpus.small(3000, 4096, stage.round)
     ]
-    with stage.empty() as (daemon, port), stage.measure(daemon, "PUT 4 KiB", requests=len(requests)):
+    with stage.empty(keep=True) as (daemon, port), stage.measure(daemon, "PUT 4 KiB", requests=len(requests)):
         load.exchange(port, requests, 200)
 
 

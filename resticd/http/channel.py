@@ -40,7 +40,10 @@ class Channel(HTTPChannel):
     #: A request was answered.
     _used = False
     #: The next answer is the last.
-    _finishing = False
+    finishing = False
+    #: What came while an answer of the lane is awaited, None where none is.
+    _held: list[bytes] | None = None
+    _lost = False
     #: for the lane
     memory: Memory | None = None
 
@@ -55,7 +58,11 @@ class Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """See ``IProtocol``."""
-        if self._at_rest and not self._waitingForTransport and not self._finishing:
+        if self._held is not None:
+            self._held.append(data)
+            self.transport.pauseProducing()
+            return
+        if self._at_rest and not self._waitingForTransport and not self.finishing:
             lane = self.site.lane
             if lane is not None and lane.answer(self, data):
                 self._forget_deadline()
@@ -88,7 +95,7 @@ class Channel(HTTPChannel):
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Whether another request may follow ``request``, whose headers are in."""
         persistent = bool(super().checkPersistence(request, version))
-        if persistent and self._finishing:
+        if persistent and self.finishing:
             request.setHeader(b"connection", b"close")
             return False
         return persistent
@@ -128,6 +135,7 @@ class Channel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See ``IProtocol``."""
+        self._lost = True
         self._forget_deadline()
         super().connectionLost(reason)
 
@@ -137,7 +145,7 @@ class Channel(HTTPChannel):
         A client whose first request, or part of one, may be on its way gets an answer: it could not tell whether the
         request was obeyed. The time for headers limits that.
         """
-        self._finishing = True
+        self.finishing = True
         if self.requests:
             # Where the answer has not begun it will say so; a client that is told too late sees the connection close.
             if not self.requests[-1].startedWriting:
@@ -145,6 +153,32 @@ class Channel(HTTPChannel):
             self.persistent = False
         elif self._at_rest and self._used:
             self.loseConnection()
+
+    # For the lane.
+
+    def hold(self) -> None:
+        """An answer will take a moment: what comes meanwhile waits."""
+        self._held = []
+        self._at_rest = False
+        self.setTimeout(None)
+
+    def release(self, request: bytes = b"") -> None:
+        """Go on: the answer was written, or ``request`` is to be received as if it came now."""
+        held, self._held = self._held, None
+        if self._lost:
+            return
+        self.setTimeout(self.site.timeOut)
+        if held:
+            self.transport.resumeProducing()
+        if request:
+            self._expect_headers()
+            super().dataReceived(request)
+        elif self.finishing:
+            self.loseConnection()
+        else:
+            self._at_rest = True
+        if held:
+            self.dataReceived(b"".join(held))
 
     # For requests.
 

@@ -1,10 +1,11 @@
-"""The fast lane: restic's commonest requests, HEAD and small GETs of blobs, answered when their headers are in.
+"""The fast lane: restic's commonest requests, HEAD, small GETs and small POSTs of blobs, answered as they come.
 
 ``HTTPChannel``, ``Request``, the gate and Klein cost 300 µs before anything was done. What is left out here is only
 machinery: the grammar (``repository.names``), the login (``IAuthenticator.recall``), the policy and the look at the
 remote (``Repositories``) and the fields of an answer (``http.blobs``) are those of the routes. The lane gives one kind
-of answer, a success. Whatever is unusual in a request (a header that is not on the list below, a body, another request
-right behind it), is not known at once, or would be refused goes to ``HTTPChannel`` as if nobody had looked at it.
+of answer, a success. Whatever is unusual in a request (a header that is not on the list below, a body that is not in
+yet, another request right behind it), is not known at once, or would be refused goes to ``HTTPChannel`` as if nobody
+had looked at it; an upload that fails goes there afterwards.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.web.http import RESPONSES
 from twisted.web.http_headers import Headers
 
@@ -35,19 +37,21 @@ if TYPE_CHECKING:
 #: Longest body that is read and sent in the reactor, in bytes.
 MOST = 128 * 1024
 
-_LINE = re.compile(rb"(HEAD|GET) (/[!-~]*) HTTP/1\.1\r\n")
+_LINE = re.compile(rb"(HEAD|GET|POST) (/[!-~]*) HTTP/1\.1\r\n")
 _RANGE = re.compile(rb"\r\nRange: ([!-~]+)\r\n")
+_LENGTH = re.compile(rb"\r\nContent-Length: (0|[1-9][0-9]{0,5})\r\n")
 _FIELD = re.compile(rb"([A-Za-z-]+): ([!-~]|[!-~][\t -~]*[!-~])")
 #: Headers that say nothing, to a request of this kind, that ``Gate.introduce`` does not ask for.
 _KNOWN = {
     *(b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language", b"referer", b"authorization"),
+    b"content-type",
     *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-real-ip", b"forwarded"),
 }
 _OWN = {"server", "date", "content-type", "content-length", "content-range", "accept-ranges", "connection"}
 
 
 class Memory(NamedTuple):
-    """What the last request on a connection showed, but for its first line and its range: the next one will too."""
+    """What the last request on a connection showed, but for its first line, range and length: the next one will too."""
 
     lane: Lane
     fields: bytes
@@ -63,9 +67,43 @@ class Asked(NamedTuple):
 
     method: bytes
     uri: bytes
-    #: its lines of headers, without a range, between two line feeds
+    #: its lines of headers, without a range and a length, between two line feeds
     fields: bytes
-    span: Span | None
+    span: Span | None = None
+    #: of a POST
+    body: bytes = b""
+
+
+class Turn(NamedTuple):
+    """A request that is being answered."""
+
+    channel: Channel
+    memory: Memory
+    asked: Asked
+    #: when it came, by the site's clock
+    started: float
+
+    def report(self, status: int, sent: int) -> None:
+        """Tell the sink that it was answered."""
+        site, asked, memory = self.channel.site, self.asked, self.memory
+        path, upload = asked.uri.decode(), asked.method == b"POST"
+        if asked.method != b"HEAD":
+            size = len(asked.body) if upload else sent
+            site.sink.emit(TransferDone(Transfer(path, size, upload, moved=size), ok=True))
+        site.sink.emit(
+            RequestDone(
+                caller=memory.caller,
+                method=asked.method.decode(),
+                uri=path,
+                protocol="HTTP/1.1",
+                status=status,
+                received=len(asked.body),
+                sent=sent,
+                duration=site.clock.seconds() - self.started,
+                referer=memory.referer,
+                agent=memory.agent,
+            )
+        )
 
 
 class Found(NamedTuple):
@@ -80,12 +118,20 @@ class Found(NamedTuple):
 def _read(data: bytes) -> Asked | None:
     """The request that ``data`` is, where it can be one of those that are answered here."""
     line = _LINE.match(data)
-    if line is None or not data.endswith(b"\r\n\r\n"):
+    if line is None:
         return None
     begin = line.end() - 2
+    end = data.find(b"\r\n\r\n", begin) + 4
+    if line[1] == b"POST":
+        header = _LENGTH.search(data, begin, end)
+        if header is None or len(data) != end + int(header[1]):
+            return None
+        return Asked(line[1], line[2], data[begin : header.start()] + data[header.end() - 2 : end], body=data[end:])
+    if end != len(data):
+        return None
     at = data.find(b"\r\nRange: ", begin)
     if at < 0:
-        return Asked(line[1], line[2], data[begin:], None)
+        return Asked(line[1], line[2], data[begin:])
     header = _RANGE.match(data, at)
     span = parse_range(header[1].decode()) if header is not None else None
     if header is None or span is None:
@@ -114,8 +160,8 @@ class Lane:
         site = channel.site
         if site.settings is not self._settings:
             self._adopt(site.settings)
-        asked = None if self._closed or len(data) > site.settings.max_header_bytes else _read(data)
-        if asked is None:
+        asked = None if self._closed else _read(data)
+        if asked is None or len(data) - len(asked.body) > site.settings.max_header_bytes:
             return False
         started = site.clock.seconds()
         memory = channel.memory
@@ -123,40 +169,51 @@ class Lane:
             memory = channel.memory = self._remember(channel, asked.fields)
             if memory is None:
                 return False
-        found = self._find(memory.caller, asked)
+        blob = self._blob(asked.uri.decode())
+        if blob is None:
+            return False
+        turn = Turn(channel, memory, asked, started)
+        if asked.method == b"POST":
+            return self._store(turn, blob, data)
+        found = self._find(memory.caller, asked, blob)
         if found is None:
             return False
         status, own, body = found
         channel.resetTimeout()
         send_now(channel.transport, [self._head(status, own), body])
-        path, sent = asked.uri.decode(), len(body)
-        if asked.method == b"GET":
-            site.sink.emit(TransferDone(Transfer(path, sent, upload=False, moved=sent), ok=True))
-        site.sink.emit(
-            RequestDone(
-                caller=memory.caller,
-                method=asked.method.decode(),
-                uri=path,
-                protocol="HTTP/1.1",
-                status=status,
-                received=0,
-                sent=sent,
-                duration=site.clock.seconds() - started,
-                referer=memory.referer,
-                agent=memory.agent,
-            )
-        )
+        turn.report(status, len(body))
         return True
 
-    def _find(self, caller: Caller, asked: Asked) -> Found | None:
-        """What to answer, where it is known at once and is a success."""
-        path = asked.uri.decode()
-        if not path.startswith(self._base):
-            return None
+    def _store(self, turn: Turn, blob: Blob, data: bytes) -> bool:
+        """Begin to store the body, if that can be done in one step. The connection waits meanwhile."""
+        channel = turn.channel
+        storing = self._repositories.prompt_store(turn.memory.caller, blob, turn.asked.body)
+        if storing is None:
+            return False
+
+        def over(stored: bool) -> None:
+            if not stored:
+                channel.release(data)
+                return
+            own = b"Content-Length: 0\r\n" + (b"Connection: close\r\n" if channel.finishing else b"")
+            send_now(channel.transport, [self._head(200, own), b""])
+            turn.report(200, 0)
+            channel.release()
+
+        channel.hold()
+        Deferred.fromCoroutine(storing).addCallback(over)
+        return True
+
+    def _blob(self, path: str) -> Blob | None:
         try:
-            blob = parse(path[len(self._base) :])
-            if not isinstance(blob, Blob):
-                return None
+            target = parse(path[len(self._base) :]) if path.startswith(self._base) else None
+        except ResticdError:
+            return None
+        return target if isinstance(target, Blob) else None
+
+    def _find(self, caller: Caller, asked: Asked, blob: Blob) -> Found | None:
+        """What to answer, where it is known at once and is a success."""
+        try:
             if asked.method == b"HEAD":
                 stat = self._repositories.prompt_stat(caller, blob)
                 return None if stat is None else Found(200, blob_lines(stat.size), b"")

@@ -33,6 +33,7 @@ from resticd.remotes.local_errors import our_errors
 from resticd.remotes.local_memory import DirectoryMemory
 from resticd.remotes.local_place import Place
 from resticd.remotes.local_prompt import PromptReader
+from resticd.remotes.local_ring_store import RingStore
 from resticd.remotes.local_small import SMALL, SmallUpload
 from resticd.remotes.local_tree import (
     Listing,
@@ -56,7 +57,7 @@ Waiting = list[tuple[str, Way]]
 Listings = list[Listing]
 
 #: What is done for speed alone, by the name under which a remote can do without it.
-TECHNIQUES = ("small-uploads", "prompt-reads", "directory-memory")
+TECHNIQUES = ("small-uploads", "ring-uploads", "prompt-reads", "directory-memory")
 
 _MISSING = "there is no such file"
 
@@ -81,6 +82,7 @@ class LocalRemote:
         self._uploads = RunningUploads()
         self._prompt = PromptReader(self._root)
         self._promptly = "prompt-reads" not in without
+        self._ring = None if "ring-uploads" in without else RingStore(self._place, self._prompt, workers)
         self._memory = None if "directory-memory" in without else DirectoryMemory(self._prompt.learn)
         self._stopped = False
         self._sweep: Deferred[None] | None = None
@@ -106,7 +108,13 @@ class LocalRemote:
     def stop(self) -> Deferred[None]:
         """See ``IRemote``. Waits for the sweep, which ends early."""
         self._stopped = True
-        return self._workers.run(self._uploads.abort_all).addCallback(lambda _: self._swept())
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._workers.run(self._uploads.abort_all)
+        if self._ring is not None:
+            await self._ring.stop()
+        await self._swept()
 
     def _swept(self) -> Deferred[None]:
         done: Deferred[None] = Deferred()
@@ -213,7 +221,8 @@ class LocalRemote:
         """See ``IRemote``."""
         make = partial(TemporaryFile, self._place, self._uploads, key, size, sha256, overwrite=overwrite)
         if size is not None and size <= self._small:
-            return succeed(cast(IUpload, SmallUpload(self._workers, size, make)))
+            ring = None if overwrite or self._ring is None else partial(self._ring.store, key, sha256)
+            return succeed(cast(IUpload, SmallUpload(self._workers, size, make, ring)))
         opened = self._workers.run_releasing(TemporaryFile.abort, make)
         return opened.addCallback(lambda file: cast(IUpload, LocalUpload(self._workers, file)))
 

@@ -46,8 +46,12 @@ class Place:
         """
         with our_errors("the served directory is gone"):
             about = self.root.stat()
-        if not stat.S_ISDIR(about.st_mode) or about.st_dev == self._underlying:
+        if not self.is_root(about):
             raise StorageError("the served directory is gone: the disk is not mounted")
+
+    def is_root(self, about: os.stat_result) -> bool:
+        """Whether what is found at the root's path is the root. Never blocks."""
+        return stat.S_ISDIR(about.st_mode) and about.st_dev != self._underlying
 
     def confirm_missing(self, path: Path) -> None:
         """Return where ``path`` is certainly missing. Raises ``StorageError`` where a link on the way to it, or the

@@ -54,6 +54,8 @@ class PromptReader:
         self._root = os.fsencode(root) + b"/"
         #: devices by whether they hold one of the local file systems
         self._devices: dict[int, bool] = {}
+        #: Else nothing is told promptly: a look at the root may wait for a server already.
+        self._root_is_local = False
         #: Filling it anew is faster than making one each time.
         self._buffer = memoryview(b"")
 
@@ -61,7 +63,7 @@ class PromptReader:
         """Learn what file system the root is on. May block; for workers."""
         fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self.learn(fd, os.fstat(fd).st_dev)
+            self._root_is_local = self.learn(fd, os.fstat(fd).st_dev)
         finally:
             os.close(fd)
 
@@ -76,17 +78,29 @@ class PromptReader:
 
     def stat(self, key: str) -> Stat | None:
         """Size and time of a file, where they can be had at once."""
-        fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, self._root + key.encode(), _LOOK_AT, _HOW_SIZE)
+        about = self._look(self._root + key.encode())
+        if about is None or not stat.S_ISREG(about.st_mode):
+            return None
+        return Stat(about.st_size, about.st_mtime)
+
+    def root(self) -> os.stat_result | None:
+        """What is at the path of the root, where it can be had at once."""
+        return self._look(self._root)
+
+    def _look(self, path: bytes) -> os.stat_result | None:
+        if not self._root_is_local:
+            return None
+        fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, path, _LOOK_AT, _HOW_SIZE)
         if fd < 0:
             return None
         about = os.fstat(fd)
         os.close(fd)
-        if not (stat.S_ISREG(about.st_mode) and self._devices.get(about.st_dev)):
-            return None
-        return Stat(about.st_size, about.st_mtime)
+        return about if self._devices.get(about.st_dev) else None
 
     def read(self, key: str, span: Span | None, most: int) -> Piece | None:
         """A file, or the part of it that ``span`` names, where it is not longer than ``most`` bytes and in memory."""
+        if not self._root_is_local:
+            return None
         fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, self._root + key.encode(), _READ_AT, _HOW_SIZE)
         if fd < 0:
             return None

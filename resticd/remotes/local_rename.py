@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-_RENAME_NOREPLACE = 1
+RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
 #: What a kernel or file system says to a call or flag that it does not have.
@@ -58,7 +58,7 @@ def _renameat2(old: Path, new: Path) -> bool:
     """Whether the kernel and the file system could do it."""
     if _libc_renameat2 is None:
         return False
-    if _libc_renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+    if _libc_renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), RENAME_NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()
     if code in NOT_SUPPORTED:

@@ -7,7 +7,8 @@ its disk does: with one, 4 KiB take about half of the time.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -17,8 +18,6 @@ from resticd.interfaces import IUpload, Stat
 from resticd.remotes.local_upload import TemporaryFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.interfaces import IProducer
     from twisted.python.failure import Failure
 
@@ -28,17 +27,25 @@ if TYPE_CHECKING:
 SMALL = 64 * 1024
 
 
+Shortly = Callable[[bytes], Coroutine[Deferred[Any], Any, Stat | None]]
+
+
 @implementer(IUpload)
 class SmallUpload:
     """See ``IUpload``. Nothing is on disk before ``commit``.
 
     :param size: how many bytes are announced; not more than one above is ever kept.
     :param make: makes the temporary file; called in a worker.
+    :param shortly: stores the bytes in a shorter way, as ``RingStore.store`` does; None for none.
     """
 
-    def __init__(self, workers: Workers, size: int, make: Callable[[], TemporaryFile]) -> None:
+    def __init__(
+        self, workers: Workers, size: int, make: Callable[[], TemporaryFile], shortly: Shortly | None = None
+    ) -> None:
         self._workers = workers
         self._make = make
+        self._shortly = shortly
+        self._shortly_done: Deferred[None] | None = None
         self._size = size
         self._chunks: list[bytes] = []
         self._gathered = 0
@@ -85,8 +92,23 @@ class SmallUpload:
                 result.callback(outcome)  # a Failure goes down the errback side
 
         self._running = True
-        self._workers.run(self._store).addBoth(finish)
+        Deferred.fromCoroutine(self._commit()).addBoth(finish)
         return result
+
+    async def _commit(self) -> Stat:
+        if self._shortly is not None and self._gathered == self._size and not self._given_up:
+            stored = await self._try_shortly(self._shortly)
+            if stored is not None:
+                return stored
+        return await self._workers.run(self._store)
+
+    async def _try_shortly(self, shortly: Shortly) -> Stat | None:
+        self._shortly_done = Deferred()
+        try:
+            return await shortly(b"".join(self._chunks))
+        finally:
+            done, self._shortly_done = self._shortly_done, None
+            done.callback(None)
 
     def _store(self) -> Stat:
         with self._lock:
@@ -105,6 +127,10 @@ class SmallUpload:
             self._file.give_up()
         if self._over or not self._running:
             return succeed(None)
+        if self._shortly_done is not None:
+            ended: Deferred[None] = Deferred()
+            self._shortly_done.addCallback(ended.callback)
+            return ended
         return self._workers.run(self._abort)
 
     def _abort(self) -> None:

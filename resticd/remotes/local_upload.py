@@ -37,6 +37,11 @@ _MAX_VECTORS = 1024
 _ATTEMPTS = 5
 
 
+def temporary_name() -> str:
+    """A name for an unfinished upload that nobody else has."""
+    return f"{TEMPORARY_PREFIX}{secrets.token_hex(12)}{TEMPORARY_SUFFIX}"
+
+
 class RunningUploads:
     """The temporary files of uploads that run, so that all can be thrown away. For workers."""
 
@@ -106,7 +111,7 @@ class TemporaryFile:
     def _open(self) -> tuple[Path, int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         for _ in range(_ATTEMPTS):
-            path = self._target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(12)}{TEMPORARY_SUFFIX}"
+            path = self._target.parent / temporary_name()
             try:
                 fd = os.open(path, flags, 0o600)
             except FileNotFoundError:

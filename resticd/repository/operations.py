@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from attrs import define, evolve
 
@@ -27,6 +27,8 @@ from resticd.repository.names import TYPES, Blob, Directory, Repository
 from resticd.streams import ThreadedWriter
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from resticd.interfaces import Caller, IBody, IEventSink, IRemote, IUpload, Piece, Stat
     from resticd.repository.policy import Policy
     from resticd.streams import Span
@@ -106,6 +108,28 @@ class Repositories:
             return None
         self._check_read(caller, blob)
         return self._prompt.prompt_read(blob_key(blob), span, most)
+
+    def prompt_store(self, caller: Caller, blob: Blob, data: bytes) -> Coroutine[Deferred[Any], Any, bool] | None:
+        """As ``store``, ``write`` and ``commit`` in one step, where the remote may be so prompt; else None.
+
+        Returns whether it is stored by this step. If not, nothing is left and the sink has heard nothing: it is to be
+        tried, and refused, in the other way.
+        """
+        return None if self._prompt is None else self._store_whole(caller, blob, data)
+
+    async def _store_whole(self, caller: Caller, blob: Blob, data: bytes) -> bool:
+        try:
+            self._policy.check_store(caller, blob)
+            upload = await self._remote.begin(blob_key(blob), len(data), None if blob.is_config else blob.name)
+            try:
+                upload.write(data)
+                await upload.commit()
+            finally:
+                await upload.abort()
+        except ResticdError:
+            return False
+        self._sink.emit(change_of(caller, "store", blob, len(data)))
+        return True
 
     async def list(self, caller: Caller, directory: Directory) -> AsyncGenerator[Listed, None]:
         """All files of a type, as pages without empty ones; what is not restic's is left out.

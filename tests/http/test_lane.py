@@ -10,7 +10,7 @@ import re
 import select
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -18,13 +18,15 @@ from typing import NamedTuple
 import pytest
 import pytest_twisted
 from support.daemons import Server, resticd
-from support.waiting import wait_until
+from support.waiting import until, wait_until
 from twisted.internet import reactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from resticd.auth.chain import make_authenticator
+from resticd.events import Change
+from resticd.http.channel import Channel
 from resticd.http.gate import Gate
 from resticd.http.site import Site
 from resticd.remotes.local import LocalRemote
@@ -211,6 +213,61 @@ def test_same_answers(pair: Pair) -> None:
             assert answers[0] == answers[1], request
 
 
+UPLOAD_HEADERS = [
+    (),
+    ("Content-Type: application/octet-stream", "User-Agent: Go-http-client/1.1", "Accept: application/vnd.x.restic"),
+    ("Expect: 100-continue",),
+    ("Connection: close",),
+    ("X-Unknown: x",),
+    ("Range: bytes=1-2",),
+]
+
+
+def uploads(flags_of: Pair) -> Iterator[bytes]:
+    """Uploads of all kinds; those that are stored are stored twice, once through each server."""
+    base = "/base" if "--baseurl" in flags_of.fast.arguments else ""
+    login = (LOGIN,) if "--user" in flags_of.fast.arguments else ()
+    user = ("X-User: r",) if "--user-from-header" in flags_of.fast.arguments else ()
+
+    def post(path: str, body: bytes, *headers: str, length: str | None = None) -> bytes:
+        length = f"Content-Length: {len(body)}" if length is None else length
+        lines = (f"POST {base}{path} HTTP/1.1", "Host: x", *headers, *login, *user, *filter(None, [length]))
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    def name(body: bytes) -> str:
+        return hashlib.sha256(body).hexdigest()
+
+    for headers in UPLOAD_HEADERS:
+        body = os.urandom(4096)
+        yield post(f"/r/data/{name(body)}", body, *headers)
+    for size in (0, 1, 30_000, 65_536, 65_537, 200_000):
+        body = os.urandom(size)
+        yield post(f"/r/keys/{name(body)}", body)
+        yield post(f"/r/index/{name(body)}", body, length=f"Content-Length: 0{size}")
+    yield post(f"/new/data/{name(SMALL)}", SMALL)
+    yield post("/r/config", b"another")
+    yield post("/r/?create=true", b"")
+    yield post(f"/r/data/{MISSING}", SMALL)
+    yield post(f"/r/data/{SMALL_NAME}", SMALL[::-1])
+    yield post(f"/r/keys/{SMALL_NAME}", SMALL)
+    yield post(f"/r/data/{SMALL_NAME}?x=1", SMALL)
+    yield post(f"/s/locks/{SMALL_NAME}", SMALL)
+    yield post("/r/locks/", SMALL)
+    yield post(f"/r/data/{SMALL_NAME}", b"5\r\n01234\r\n0\r\n\r\n", length="Transfer-Encoding: chunked")
+    yield post(f"/r/data/{SMALL_NAME}", SMALL, length="Content-Length: +100")
+
+
+def test_same_answers_to_uploads(pair: Pair) -> None:
+    """… and the connection takes the next request."""
+    following = next(requests(pair))
+    for request in uploads(pair):
+        answers = []
+        for server in pair:
+            with connect(server) as connection, contextlib.suppress(ConnectionError):
+                answers.append([ask(connection, one) for one in (request, following)])
+        assert answers[0] == answers[1], request[:300]
+
+
 def test_wrong_password(pair: Pair) -> None:
     """A wrong password is refused in the same words, whatever the connection has shown before."""
     guess = basic("alice", "wrong")
@@ -321,9 +378,18 @@ def test_a_client_that_does_not_read(tmp_path: Path) -> None:
         assert server.resident() - before < 20 * 1024 * 1024
 
 
-@pytest_twisted.ensureDeferred
-async def test_who_answers(tmp_path: Path, workers: Workers) -> None:
-    """The usual is answered by the lane, from the second look on; all else is not, and leaves no trace."""
+class Stage(NamedTuple):
+    """A site, and a connection to it."""
+
+    site: Site
+    channel: Channel
+    transport: StringTransport
+    events: list[object]
+    store: Path
+
+
+@pytest_twisted.async_yield_fixture
+async def stage(tmp_path: Path, workers: Workers) -> AsyncGenerator[Stage, None]:
     fill(tmp_path / "store")
     remote = LocalRemote(tmp_path / "store", workers)
     await remote.start()
@@ -335,30 +401,104 @@ async def test_who_answers(tmp_path: Path, workers: Workers) -> None:
     transport = StringTransport()
     channel = site.buildProtocol(None)._http1()
     channel.makeConnection(transport)
+    yield Stage(site, channel, transport, events, tmp_path / "store")
+    channel.connectionLost(Failure(ConnectionDone()))
+    await remote.stop()
+
+
+BLOB = f"/r/data/{SMALL_NAME}"
+FRESH = b"fresh" * 20
+FRESH_NAME = hashlib.sha256(FRESH).hexdigest()
+POST = f"POST /r/keys/{FRESH_NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode() + FRESH
+HEAD = f"HEAD {BLOB} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def test_who_answers(stage: Stage) -> None:
+    """The usual is answered by the lane, from the second look on; all else is not, and leaves no trace."""
 
     def answered(head: str) -> bool:
-        transport.clear()
-        done = site.lane.answer(channel, head.replace("\n", "\r\n").encode())
-        assert done == bool(transport.value()) == bool(events)
-        events.clear()
+        stage.transport.clear()
+        done = stage.site.lane.answer(stage.channel, head.replace("\n", "\r\n").encode())
+        assert done == bool(stage.transport.value()) == bool(stage.events)
+        stage.events.clear()
         return done
 
-    blob = f"/r/data/{SMALL_NAME}"
-    assert answered(f"HEAD {blob} HTTP/1.1\nHost: x\n\n")
-    assert answered(f"GET {blob} HTTP/1.1\nHost: x\n\n")
-    assert answered(f"GET {blob} HTTP/1.1\nHost: x\nRange: bytes=1-5\n\n")
+    assert answered(f"HEAD {BLOB} HTTP/1.1\nHost: x\n\n")
+    assert answered(f"GET {BLOB} HTTP/1.1\nHost: x\n\n")
+    assert answered(f"GET {BLOB} HTTP/1.1\nHost: x\nRange: bytes=1-5\n\n")
     assert answered("GET /r/config HTTP/1.1\nHost: x\nAccept: */*\n\n")
     assert answered(f"HEAD /r/data/{LARGE_NAME} HTTP/1.1\nHost: x\n\n")
     for other in (
         f"GET /r/data/{LARGE_NAME} HTTP/1.1\nHost: x\n\n",
         f"GET /r/data/{MISSING} HTTP/1.1\nHost: x\n\n",
-        f"DELETE {blob} HTTP/1.1\nHost: x\n\n",
+        f"DELETE {BLOB} HTTP/1.1\nHost: x\n\n",
         "GET /r/data/ HTTP/1.1\nHost: x\n\n",
-        f"GET {blob} HTTP/1.1\nHost: x\nConnection: close\n\n",
-        f"GET {blob} HTTP/1.1\nHost: x\nContent-Length: 0\n\n",
-        f"GET {blob} HTTP/1.1\nHost: x\n\nGET {blob} HTTP/1.1\nHost: x\n\n",
-        f"GET {blob} HTTP/1.1\nHost: x\n",
+        f"GET {BLOB} HTTP/1.1\nHost: x\nConnection: close\n\n",
+        f"GET {BLOB} HTTP/1.1\nHost: x\nContent-Length: 0\n\n",
+        f"GET {BLOB} HTTP/1.1\nHost: x\n\nGET {BLOB} HTTP/1.1\nHost: x\n\n",
+        f"GET {BLOB} HTTP/1.1\nHost: x\n",
+        f"POST {BLOB} HTTP/1.1\nHost: x\n\n",
+        f"POST {BLOB} HTTP/1.1\nHost: x\nContent-Length: 5\n\n1234",
+        f"POST {BLOB} HTTP/1.1\nHost: x\nContent-Length: 3\n\n1234",
+        "POST /r/data/ HTTP/1.1\nHost: x\nContent-Length: 4\n\n1234",
     ):
         assert not answered(other)
-    channel.connectionLost(Failure(ConnectionDone()))
-    await remote.stop()
+
+
+def heads(stage: Stage) -> list[bytes]:
+    """The first lines of what was answered."""
+    return re.findall(rb"HTTP/1.1 [^\r]+", stage.transport.value())
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload(stage: Stage) -> None:
+    """It is stored before it is answered, told of once, and what comes meanwhile is answered behind it."""
+    (stage.store / "r/keys" / SMALL_NAME).rmdir()
+    stage.channel.dataReceived(POST)
+    stage.channel.dataReceived(HEAD[:20])
+    assert stage.transport.producerState == "paused"
+    stage.channel.dataReceived(HEAD[20:])
+    assert heads(stage) == []
+    await until(lambda: len(heads(stage)) == 2)
+    assert stage.transport.producerState == "producing"
+    assert (stage.store / "r/keys" / FRESH_NAME).read_bytes() == FRESH
+    change, transfer, done, *_ = stage.events
+    assert (change.action, change.name, change.size, change.outcome) == ("store", FRESH_NAME, 100, "done")
+    assert (transfer.transfer.upload, transfer.transfer.moved, transfer.ok) == (True, 100, True)
+    assert (done.method, done.status, done.received, done.sent) == ("POST", 200, 100, 0)
+    stage.transport.clear()
+    stage.channel.dataReceived(HEAD)
+    assert heads(stage) == [b"HTTP/1.1 200 OK"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_that_fails(stage: Stage) -> None:
+    """The usual way refuses it, and the sink hears of one attempt."""
+    stage.channel.dataReceived(POST.replace(FRESH, FRESH[::-1]))
+    stage.channel.dataReceived(HEAD)
+    await until(lambda: len(heads(stage)) == 2)
+    assert heads(stage) == [b"HTTP/1.1 400 Bad Request", b"HTTP/1.1 200 OK"]
+    changes = [event for event in stage.events if isinstance(event, Change)]
+    assert [change.outcome for change in changes] == ["failed"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_while_the_site_ends(stage: Stage) -> None:
+    """It is the connection's last request, and says so."""
+    stage.channel.dataReceived(HEAD)
+    stage.channel.dataReceived(POST)
+    stage.channel.finish()
+    assert not stage.transport.disconnecting
+    await until(lambda: len(heads(stage)) == 2)
+    assert b"\r\nConnection: close\r\n" in stage.transport.value()
+    assert stage.transport.disconnecting
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_whose_client_goes(stage: Stage) -> None:
+    """All of it had come, so it is stored."""
+    stage.channel.dataReceived(POST)
+    stage.channel.dataReceived(HEAD)
+    stage.channel.connectionLost(Failure(ConnectionDone()))
+    await until((stage.store / "r/keys" / FRESH_NAME).exists)
+    await until(lambda: any(isinstance(event, Change) for event in stage.events))

@@ -34,6 +34,12 @@ def warnings() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
+@pytest.fixture
+def without() -> tuple[str, ...]:
+    """The faults are injected between system calls that workers make."""
+    return ("ring-uploads",)
+
+
 async def fails(*attempts: Deferred) -> None:
     """Each is a passing fault, and in particular no certain absence."""
     for attempt in attempts:

@@ -52,6 +52,12 @@ root = Path(sys.argv[1])
 
 
 @pytest.fixture
+def without() -> tuple[str, ...]:
+    """Files that workers make are locked."""
+    return ("ring-uploads",)
+
+
+@pytest.fixture
 def start_writer(store: Path) -> Iterator[Callable[[str], subprocess.Popen]]:
     """Runs a script in a process of its own; returns when it has printed a line."""
     store.mkdir()
