@@ -34,7 +34,16 @@ FACILITIES = (
     *(f"LOCAL{number}" for number in range(8)),
 )
 #: What is done for speed alone, each in a module of its own.
-TECHNIQUES = ("lane", "direct-receive", "direct-send", "small-uploads", "prompt-reads", "directory-memory", "bulk-tls")
+TECHNIQUES = (
+    "lane",
+    "direct-receive",
+    "direct-send",
+    "small-uploads",
+    "prompt-reads",
+    "directory-memory",
+    "bulk-tls",
+    "h2-bodies",
+)
 
 
 @frozen(kw_only=True, slots=False)
