@@ -70,6 +70,7 @@ class ResticdService(Service):
 
     def __init__(self, reactor: IReactor, settings: Settings, reread: Callable[[], Settings], log: Log) -> None:
         self.status = 0
+        self._is_over = False
         self._reactor = reactor
         self._reread = reread
         self._logging = log
@@ -156,5 +157,6 @@ class ResticdService(Service):
 
     def _ended(self) -> None:
         """The client on standard input is gone."""
-        if self.running:
+        if self.running and not self._is_over:
+            self._is_over = True
             self._reactor.stop()

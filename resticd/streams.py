@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 #: An upload pauses its producer when this many bytes wait for the worker (as many again may be in its hands).
 HIGH_WATER = 1024 * 1024
+#: … and the worker is only called for this many at least, unless they are the last: a call costs as much as a hash of
+#: 256 KiB, most of it threads that wait for each other.
+BATCH = 512 * 1024
 #: How much a download reads from disk at a time.
 READ_SIZE = 256 * 1024
+#: So many reads in a row do without a worker, where the consumer takes them; then the reactor has its turn.
+PROMPT_READS = 4
 
 
 @frozen
@@ -78,6 +83,7 @@ class ThreadedWriter:
     def unregisterProducer(self) -> None:
         """Nothing more comes from the producer."""
         self._producer = None
+        self._next()
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -98,6 +104,7 @@ class ThreadedWriter:
         """
         result: Deferred[None] = Deferred(self._drained.remove)
         self._drained.append(result)
+        self._next()
         self._settle()
         return result
 
@@ -109,14 +116,17 @@ class ThreadedWriter:
         return result
 
     def _next(self) -> None:
+        """Call the worker if it has nothing in its hands and there is enough for it, or no more to come."""
+        more = self._producer is not None and not self._drained
+        if self._busy or not self._waiting or (more and self._waiting_bytes < BATCH):
+            return
         chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
         self._busy = True
         self._workers.run(self._consume, chunks).addCallbacks(self._consumed, self._broke)
 
     def _consumed(self, _: None) -> None:
         self._busy = False
-        if self._waiting:
-            self._next()
+        self._next()
         if self._paused:
             self._paused = False
             if self._producer is not None:
@@ -149,11 +159,20 @@ class ThreadedReader:
 
     :param read: called in a worker with the most bytes wanted; returns at least one, or raises.
     :param length: how many bytes there are to read, in all.
+    :param prompt: called in the reactor's thread; as ``read``, but returns nothing where it would have to wait. A
+        worker then reads.
     """
 
-    def __init__(self, workers: Workers, read: Callable[[int], bytes], length: int) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        read: Callable[[int], bytes],
+        length: int,
+        prompt: Callable[[int], bytes] | None = None,
+    ) -> None:
         self._workers = workers
         self._read = read
+        self._prompt = prompt
         self._left = length
         self._consumer: IConsumer | None = None
         self._paused = False
@@ -194,11 +213,35 @@ class ThreadedReader:
     def _next(self) -> None:
         if self._busy or self._consumer is None:
             return
-        if self._left == 0:
+        self._busy = True  # a consumer that lets us go on in the middle of a write must not begin another read
+        try:
+            wanted = self._deliver_promptly()
+        except Exception:
+            self._broke(Failure())
+            return
+        self._busy = False
+        if not wanted:
+            self._settle()
+        elif self._left == 0:
             self._stop(None)
         elif not self._paused:
             self._busy = True
             self._workers.run(self._read, min(READ_SIZE, self._left)).addCallback(self._arrived).addErrback(self._broke)
+
+    def _deliver_promptly(self) -> bool:
+        """Write what can be had at once; not all of it, since others wait for the reactor too.
+
+        Whether the consumer still wants something.
+        """
+        for _ in range(PROMPT_READS):
+            if self._prompt is None or self._consumer is None or self._paused or not self._left:
+                break
+            data = self._prompt(min(READ_SIZE, self._left))
+            if not data:
+                break
+            self._left -= len(data)
+            self._consumer.write(data)
+        return self._consumer is not None
 
     def _arrived(self, data: bytes) -> None:
         self._busy = False

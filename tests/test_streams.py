@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from resticd.errors import ClientGone, OutOfSpace, RangeNotSatisfiable, StorageError
-from resticd.streams import HIGH_WATER, READ_SIZE, Span, ThreadedReader, ThreadedWriter
+from resticd.streams import BATCH, HIGH_WATER, PROMPT_READS, READ_SIZE, Span, ThreadedReader, ThreadedWriter
 
 CHUNK = b"x" * 65536
 
@@ -169,9 +170,10 @@ def test_a_writer_holds_back_its_producer(workers: SteppedWorkers, writer: Threa
     while "pause" not in producer.told:
         writer.write(CHUNK)
         written += len(CHUNK)
-        assert written <= HIGH_WATER + 2 * len(CHUNK)
+        assert written <= HIGH_WATER + BATCH + len(CHUNK)
     workers.step()
     assert producer.told == ["pause", "resume"]
+    writer.unregisterProducer()
     workers.finish()
     assert producer.told == ["pause", "resume"]
 
@@ -191,7 +193,7 @@ def test_an_error_stops_the_producer(workers: SteppedWorkers) -> None:
     writer = ThreadedWriter(workers, fail)
     producer = Producer()
     writer.registerProducer(producer, True)
-    writer.write(CHUNK)
+    writer.write(bytes(BATCH))
     writer.write(CHUNK)
     workers.step()
     assert producer.told == ["stop"]
@@ -208,14 +210,38 @@ def test_discard_waits_for_the_worker(workers: SteppedWorkers, writer: ThreadedW
     """What waits is dropped, what the worker has in its hands is waited for."""
     producer = Producer()
     writer.registerProducer(producer, True)
-    writer.write(b"a")
+    writer.write(bytes(BATCH))
     writer.write(b"b")
     discarded = writer.discard()
     assert producer.told == ["stop"]
     assert not discarded.called
     workers.finish()
     assert outcome(discarded) is None
-    assert taken == [b"a"]
+    assert taken == [bytes(BATCH)]
+
+
+def test_a_worker_is_called_for_enough_or_for_the_last(
+    workers: SteppedWorkers, writer: ThreadedWriter, taken: list[bytes]
+) -> None:
+    """Small pieces wait for each other while more may come, and not when the producer is gone or somebody waits."""
+    writer.registerProducer(Producer(), True)
+    for _ in range(BATCH // len(CHUNK) - 1):
+        writer.write(CHUNK)
+    assert workers.calls == []
+    writer.write(CHUNK)
+    assert len(workers.calls) == 1
+    writer.write(b"a")
+    workers.finish()
+    assert taken == [CHUNK * (BATCH // len(CHUNK))]
+    writer.unregisterProducer()
+    workers.finish()
+    assert taken[1:] == [b"a"]
+    writer.registerProducer(Producer(), True)
+    writer.write(b"b")
+    drained = writer.drained()
+    workers.finish()
+    assert outcome(drained) is None
+    assert taken[2:] == [b"b"]
 
 
 def test_everyone_who_waits_is_told(workers: SteppedWorkers, writer: ThreadedWriter) -> None:
@@ -308,6 +334,80 @@ def test_a_paused_reader_reads_at_most_one_chunk(workers: SteppedWorkers) -> Non
     workers.finish()
     assert outcome(done) is None, "the last byte was written, so there is nothing to wait for"
     assert consumer.data == DATA
+
+
+def prompt_reader(workers: SteppedWorkers, source: Source, prompt: Callable[[int], bytes]) -> ThreadedReader:
+    return ThreadedReader(workers, source, len(DATA), prompt)
+
+
+def tell(consumer: Consumer, what: str) -> None:
+    getattr(consumer.producer, what)()
+
+
+def test_what_can_be_had_at_once_needs_no_worker(workers: SteppedWorkers) -> None:
+    consumer, source = Consumer(), Source(DATA)
+    done = prompt_reader(workers, source, source).deliver(consumer)
+    assert outcome(done) is None
+    assert workers.calls == []
+    assert consumer.data == DATA
+    assert consumer.producer is None
+
+
+def test_prompt_reads_are_not_endless(workers: SteppedWorkers) -> None:
+    """After a few the reactor has its turn: a worker reads."""
+    consumer, data = Consumer(), bytes(range(256)) * (2 * PROMPT_READS * READ_SIZE // 256)
+    source = Source(data)
+    done = ThreadedReader(workers, source, len(data), source).deliver(consumer)
+    assert consumer.writes == PROMPT_READS
+    assert len(workers.calls) == 1
+    workers.finish()
+    assert outcome(done) is None
+    assert consumer.data == data
+
+
+def test_a_worker_reads_what_would_have_to_be_waited_for(workers: SteppedWorkers) -> None:
+    """In turns, and with short reads."""
+    consumer, source = Consumer(), Source(DATA)
+    turns = iter([b"", None] * 100)
+
+    def prompt(size: int) -> bytes:
+        return b"" if next(turns) == b"" else source(min(size, 1000))
+
+    done = prompt_reader(workers, source, prompt).deliver(consumer)
+    assert len(workers.calls) == 1
+    workers.finish()
+    assert outcome(done) is None
+    assert consumer.data == DATA
+
+
+def test_prompt_reads_wait_for_the_consumer(workers: SteppedWorkers) -> None:
+    """One that pauses in the middle of a write, and one that goes on there at once."""
+    consumer, source = Consumer(), Source(DATA)
+    consumer.on_write = partial(tell, consumer, "pauseProducing")
+    done = prompt_reader(workers, source, source).deliver(consumer)
+    assert consumer.writes == 1
+    consumer.on_write = lambda: (consumer.producer.pauseProducing(), consumer.producer.resumeProducing())[0]
+    consumer.producer.resumeProducing()
+    assert outcome(done) is None
+    assert consumer.data == DATA
+    assert workers.calls == []
+
+
+def test_a_consumer_that_stops_in_the_middle_of_a_prompt_read(workers: SteppedWorkers) -> None:
+    consumer, source = Consumer(), Source(DATA)
+    consumer.on_write = partial(tell, consumer, "stopProducing")
+    done = prompt_reader(workers, source, source).deliver(consumer)
+    assert isinstance(outcome(done), ClientGone)
+    assert consumer.writes == 1
+    assert workers.calls == []
+
+
+def test_a_consumer_that_raises_in_a_prompt_read(workers: SteppedWorkers) -> None:
+    consumer, source = Consumer(), Source(DATA)
+    consumer.on_write = lambda: (_ for _ in ()).throw(OutOfSpace("full"))
+    done = prompt_reader(workers, source, source).deliver(consumer)
+    assert isinstance(outcome(done), OutOfSpace)
+    assert consumer.producer is None
 
 
 def test_a_consumer_that_stops(workers: SteppedWorkers) -> None:

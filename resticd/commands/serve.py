@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from resticd.options import read_settings
 
 def serve(argv: Sequence[str]) -> int:
     """Serve until a signal comes or, with ``--stdio``, until standard input is closed. Returns the exit status."""
+    gc.disable()  # as in ``cli.run``
     settings = read_settings(argv)
     from twisted.internet import reactor as installed
 
@@ -26,6 +28,15 @@ def serve(argv: Sequence[str]) -> int:
     except ConfigurationError as error:
         raise ConfigurationError(settings.explain(error)) from None
     reactor.callWhenRunning(service.startService)
+    reactor.callWhenRunning(_collect_garbage)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
     return service.status
+
+
+def _collect_garbage() -> None:
+    """From now on, but for what the start has made: to look through that again and again was 7 % of the CPU time of
+    bodies over HTTP/2.
+    """
+    gc.freeze()
+    gc.enable()

@@ -35,8 +35,15 @@ FACILITIES = (
 )
 #: What is done for speed alone, each in a module of its own.
 TECHNIQUES = (
-    *("lane", "direct-receive", "direct-send", "small-uploads", "ring-uploads", "prompt-reads", "directory-memory"),
+    "lane",
+    "direct-receive",
+    "direct-send",
+    "small-uploads",
+    "ring-uploads",
+    "prompt-reads",
+    "directory-memory",
     "bulk-tls",
+    "h2-bodies",
 )
 
 

@@ -15,12 +15,12 @@ from resticd.auth.proxies import address_text
 from resticd.errors import NoSuchName, Unauthorized
 from resticd.events import LoginRefused
 from resticd.http.blobs import BLOB_HANDLERS
-from resticd.http.errors import answer_error
+from resticd.http.errors import WrongMethod, answer_error
 from resticd.http.fields import allow_origin
 from resticd.http.lane import Lane
 from resticd.http.listing import get_list
 from resticd.interfaces import Caller, Introduction
-from resticd.repository.names import Blob, Directory, parse
+from resticd.repository.names import Blob, Directory, Repository, parse
 
 if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from resticd.http.request import StreamingRequest
     from resticd.interfaces import IAuthenticator
     from resticd.repository.operations import Repositories
+
+#: Of the routes of a repository itself.
+REPOSITORY_METHODS = (b"POST", b"DELETE")
 
 
 @frozen
@@ -115,6 +118,9 @@ class _GateResource(Resource):
             await BLOB_HANDLERS[request.method](repositories, request, target)
         elif lane and isinstance(target, Directory) and request.method in (b"GET", b"HEAD"):
             await get_list(repositories, request, target)
+        elif lane and isinstance(target, Repository) and request.method not in REPOSITORY_METHODS:
+            # So begins every run of restic over standard input: GET /file-NUMBER, to see whether anybody is there.
+            raise WrongMethod(method.decode() for method in REPOSITORY_METHODS)
         else:
             # The routes see what was parsed and not what was sent: %64ata is data.
             request.postpath = quote(str(target)).encode().split(b"/")

@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resticd.http.channel import HEADER_SECONDS
+from resticd.http.h2_bodies import BodyEngine
 from resticd.http.h2_engine import CONNECTION_WINDOW, MAX_STREAMS, Budget, Engine
 from resticd.http.h2_stream import H2Stream
 
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
     from resticd.http.site import Site
 
-#: Bytes of the answers' bodies that are handed to the transport at a time.
-WRITE_SIZE = 128 * 1024
+#: Bytes of one answer's body that are handed to the transport at a time …
+WRITE_SIZE = 256 * 1024
+#: … and of all, before the reactor has its turn again.
+PUMP_SIZE = 4 * 1024 * 1024
 #: Bytes of everything else (headers, acknowledgements, resets) that may wait for a client that does not read.
 CONTROL_HIGH = 256 * 1024
 #: A client that opens a window by fewer bytes than this makes us send frames that are hardly worth their headers.
@@ -67,7 +70,8 @@ class H2Connection(Protocol):
     def __init__(self, site: Site, idle_seconds: float) -> None:
         self.site = site
         self.clock = site.clock
-        self._h2 = Engine(site.settings.max_header_bytes)
+        engine = Engine if "h2-bodies" in site.settings.without else BodyEngine
+        self._h2 = engine(site.settings.max_header_bytes)
         self._streams: dict[int, H2Stream] = {}
         #: those that have something to send and, as far as is known, room in their windows
         self._ready: dict[int, H2Stream] = {}
@@ -76,7 +80,9 @@ class H2Connection(Protocol):
         self._received = 0
         self._blocked = False
         self._waiting = 0
+        self._handling = False
         self._pumping = False
+        self._pump_later: IDelayedCall | None = None
         self._lost = False
         self._finishing = False
         self._input_over = False
@@ -95,14 +101,16 @@ class H2Connection(Protocol):
         self.is_secure = ISSLTransport.providedBy(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+        #: Twisted's transports join what they are given, and take bytes alone; standard output's does neither.
+        self._takes_views = getattr(self.transport, "takes_views", False)
         self.transport.registerProducer(self, True)
         self._busy_at = self.clock.seconds()
         if self._idle_seconds:
             self._timer = self.clock.callLater(LOOK_SECONDS, self._look_around)
         self._flush()
 
-    def dataReceived(self, data: bytes) -> None:
-        """See ``IProtocol``."""
+    def dataReceived(self, data: bytes | memoryview) -> None:
+        """See ``IProtocol``. Nothing is kept of ``data`` that would change with it."""
         if self._lost:
             return
         try:
@@ -110,10 +118,14 @@ class H2Connection(Protocol):
         except h2.exceptions.ProtocolError as error:
             self._close(type(error).__name__)  # h2 has made the GOAWAY
             return
-        for event in events:
-            handler = _HANDLERS.get(type(event))
-            if handler is not None and not self._lost:
-                handler(self, event)
+        self._handling = True
+        try:
+            for event in events:
+                handler = _HANDLERS.get(type(event))
+                if handler is not None and not self._lost:
+                    handler(self, event)
+        finally:
+            self._handling = False
         self._flush()
         self._pump()
 
@@ -285,7 +297,11 @@ class H2Connection(Protocol):
     # To the transport
 
     def _flush(self) -> None:
-        """Write what h2 wants to say."""
+        """Write what h2 wants to say, all at once when all that has come is looked at."""
+        if not self._handling:
+            self._flush_now()
+
+    def _flush_now(self) -> None:
         data = self._h2.data_to_send()
         if not data or self._lost:
             return
@@ -296,45 +312,72 @@ class H2Connection(Protocol):
                 self._close("reads nothing")
                 self._abort()
 
+    def _write(self, parts: list[bytes | memoryview]) -> None:
+        """Write these bytes of an answer, and what h2 wants to say after them."""
+        if last := self._h2.data_to_send():
+            parts.append(last)
+        if not parts or self._lost:
+            return
+        if self._takes_views:
+            self.transport.writeSequence(parts)
+        else:
+            self.transport.write(b"".join(parts))
+
     def _pump(self) -> None:
         """Send the streams' bytes in turns, a few frames each, until the transport or the windows are full."""
-        if self._pumping:
+        if self._pumping or self._handling or self._pump_later is not None:
             return
         self._pumping = True
+        left = PUMP_SIZE
         try:
             while self._ready and not self._blocked and not self._lost:
+                if left <= 0:
+                    # A transport that takes all at once, and a producer that has all at hand, would never end.
+                    self._pump_later = self.clock.callLater(0, self._pump_again)
+                    break
                 stream_id, stream = next(iter(self._ready.items()))
                 del self._ready[stream_id]
-                if self._send_some(stream):
-                    self._ready[stream_id] = stream  # to the end of the line
+                left -= self._send_some(stream)
         finally:
             self._pumping = False
 
-    def _send_some(self, stream: H2Stream) -> bool:
-        """Send a little of one stream. Whether there is more that could be sent."""
+    def _pump_again(self) -> None:
+        self._pump_later = None
+        self._pump()
+
+    def _send_some(self, stream: H2Stream) -> int:
+        """Send a little of one stream, and put it to the end of the line where there is more that could be sent.
+
+        Returns how many bytes that were.
+        """
         stream_id = stream.stream_id
+        parts: list[bytes | memoryview] = []
+        size = sent = 0
         try:
             size = min(self._h2.local_flow_control_window(stream_id), WRITE_SIZE)
             if size > 0:
-                frame = self._h2.max_outbound_frame_size
-                for chunk in stream.take_output(size):
-                    for start in range(0, len(chunk), frame):
-                        self._h2.send_data(stream_id, chunk[start : start + frame])
-            if stream.is_complete:
+                chunks = stream.take_output(size)
+                sent = sum(map(len, chunks))
+                parts = self._h2.send_body(stream_id, chunks)
+            complete = stream.is_complete
+            if complete:
                 self._h2.end_stream(stream_id)
-                self._flush()
-                if not stream.has_whole_request:
-                    self._stop_later(stream_id)
-                self._forget(stream_id)
-                return False
         except h2.exceptions.ProtocolError:
             # Reset by the client; h2 tells in an event that is still to come, or has come.
-            return False
-        self._flush()
+            self._write(parts)
+            return sent
+        self._write(parts)
+        if complete:
+            if not stream.has_whole_request:
+                self._stop_later(stream_id)
+            self._forget(stream_id)
+            return sent
         stream.output_taken()
         if size <= 0 and stream.has_output and self._input_over:
             stream.abort()  # nobody will open its window
-        return size > 0 and stream.has_output
+        if size > 0 and stream.has_output and stream_id in self._streams:
+            self._ready[stream_id] = stream
+        return sent
 
     def pauseProducing(self) -> None:
         """See ``IPushProducer``: the transport is full."""
@@ -378,7 +421,7 @@ class H2Connection(Protocol):
         if not self._finishing or self._streams or self._lost:
             return
         if linger and not self._input_over:
-            self._flush()
+            self._flush_now()
             self._end_streams(connectionDone)
             self._stop_timer()
             self._timer = self.clock.callLater(CLOSE_SECONDS, self._lose)
@@ -392,7 +435,7 @@ class H2Connection(Protocol):
         """
         if why is not None:
             self._log.debug("{peer}: HTTP/2 connection closed: {why}", peer=self.peer, why=why)
-        self._flush()
+        self._flush_now()
         self._end_streams(Failure(ConnectionLost(why or "finished")))
         self._lose()
 
@@ -419,6 +462,9 @@ class H2Connection(Protocol):
         for waiting in self._answered.values():
             waiting.cancel()
         self._answered.clear()
+        if self._pump_later is not None:
+            self._pump_later.cancel()
+            self._pump_later = None
         streams, self._streams = self._streams, {}
         self._ready.clear()
         for stream in streams.values():

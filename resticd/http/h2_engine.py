@@ -37,8 +37,12 @@ SPARE_FIELDS = 10
 #: Frames that cost us more than the client (resets, pings, settings …): this many at once, and how many more a second.
 BURST, RATE = 1000, 50.0
 
-_DEFAULT_WINDOW = 65535  # RFC 9113, section 6.9.2
-_FRAME_HEADER = 9  # section 4.1
+#: RFC 9113, section 6.9.1 …
+MAX_WINDOW = 2**31 - 1
+#: … and section 4.1.
+FRAME_HEADER = 9
+
+_DEFAULT_WINDOW = 65535  # section 6.9.2
 
 
 class Engine(h2.connection.H2Connection):
@@ -74,7 +78,7 @@ class Engine(h2.connection.H2Connection):
         """See ``H2Connection.receive_data``, which waits for all of a frame, or of headers, to find them too long."""
         events: list[Any] = super().receive_data(data)
         waiting = self.incoming_buffer
-        if len(waiting._data) > self.max_inbound_frame_size + _FRAME_HEADER:
+        if len(waiting._data) > self.max_inbound_frame_size + FRAME_HEADER:
             self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
             raise FrameTooLargeError("the frame that comes is too long")
         if sum(len(frame.data) for frame in waiting._headers_buffer) > self.decoder.max_header_list_size:
@@ -88,6 +92,17 @@ class Engine(h2.connection.H2Connection):
             frame.__class__ = _QuietDataFrame
         events: list[Any] = super()._receive_frame(frame)
         return events
+
+    def send_body(self, stream_id: int, chunks: list[memoryview]) -> list[bytes | memoryview]:
+        """Everything that is to be sent now, and ``chunks`` of a body, which must fit in the windows, at its end.
+
+        Raises ``ProtocolError`` where the stream cannot be written to.
+        """
+        most = self.max_outbound_frame_size
+        for chunk in chunks:
+            for start in range(0, len(chunk), most):
+                self.send_data(stream_id, chunk[start : start + most])
+        return [self.data_to_send()]
 
     def oversized(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether the headers of a request are longer than the client was told they may be."""

@@ -106,7 +106,7 @@ class H2Stream:
 
     def _open_window(self) -> None:
         """Let the client send as much as was read, now and then, unless the reader has enough for now."""
-        if self._reading and not self._all_in and self._owed >= STREAM_WINDOW // 4:
+        if self._reading and not self._all_in and self._owed >= STREAM_WINDOW // 2:
             owed, self._owed = self._owed, 0
             self._connection.open_window(self.stream_id, owed)
 

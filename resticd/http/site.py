@@ -44,7 +44,8 @@ class SiteSettings:
     :ivar read_timeout: seconds for one request's body to come in, 0 for no limit.
     :ivar write_timeout: seconds for one answer to go out, 0 for no limit.
     :ivar response_headers: names and values that every answer gets.
-    :ivar without: the techniques to do without, for comparison: ``direct-receive``, ``direct-send``.
+    :ivar without: the techniques to do without, for comparison: ``direct-receive``, ``direct-send``,
+        ``h2-bodies``.
     """
 
     max_header_bytes: int = 4096

@@ -7,6 +7,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main
@@ -29,7 +32,11 @@ if TYPE_CHECKING:
 
 #: What a pipe may hold; the kernel's own choice is 64 KiB.
 PIPE_SIZE = 1024 * 1024
-READ_SIZE = 256 * 1024
+READ_SIZE = PIPE_SIZE
+#: A producer waits while more than this could not be written.
+WRITE_HIGH = 64 * 1024
+#: Linux's IOV_MAX.
+_MAX_VECTORS = 1024
 
 
 def take_standard_output() -> int:
@@ -71,26 +78,102 @@ class StdioListener:
 
 
 class _Reader(ProcessReader):
-    """Reads more at a time than Twisted's, which takes 8 KiB."""
+    """Reads more at a time than Twisted's, which takes 8 KiB, and always to the same place: ``StdioConnection`` keeps
+    nothing of what it is given, and new memory would cost as much as the reading.
+    """
+
+    def __init__(self, reactor: IReactor, proc: object, name: str, descriptor: int) -> None:
+        super().__init__(reactor, proc, name, descriptor)
+        self._buffer = memoryview(bytearray(READ_SIZE))
 
     def doRead(self) -> Any:
         """See ``IReadDescriptor``."""
         try:
-            data = os.read(self.fd, READ_SIZE)
+            size = os.readv(self.fd, [self._buffer])
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
             return main.CONNECTION_LOST
-        if not data:
+        if not size:
             return main.CONNECTION_DONE
-        return self.dataReceived(data)
+        return self.dataReceived(self._buffer[:size])
+
+
+class _Writer(ProcessWriter):
+    """Writes at once what the pipe takes, headers and bodies from where they lie.
+
+    Twisted's joins everything first, writes in the reactor's next turn, and asks for that turn with every write.
+    """
+
+    def __init__(self, reactor: IReactor, proc: object, name: str, descriptor: int) -> None:
+        super().__init__(reactor, proc, name, descriptor)
+        self.producer: Any
+        self._queue: deque[memoryview] = deque()
+        self._queued = 0
+
+    def write(self, data: bytes) -> None:
+        """See ``ITransport``."""
+        self.writeSequence([data])
+
+    def writeSequence(self, iovec: Iterable[bytes | memoryview]) -> None:
+        """See ``ITransport``."""
+        if not self.connected or self.disconnected or self._writeDisconnected:
+            return
+        idle = not self._queue
+        for data in iovec:
+            if data:
+                self._queue.append(memoryview(data))
+                self._queued += len(data)
+        # What is wrong with the pipe is for ``doWrite`` to find out: who writes expects no end of the connection.
+        if idle and self._write_some() is None and not self._queue:
+            return
+        self.startWriting()
+        if self._queued > WRITE_HIGH and self.producer is not None and not self.producerPaused:
+            self.producerPaused = True
+            self.producer.pauseProducing()
+
+    def doWrite(self) -> Any:
+        """See ``IWriteDescriptor``."""
+        error = self._write_some()
+        if error is not None or self._queue:
+            return error
+        self.stopWriting()
+        if self.producer is not None and self.producerPaused:
+            self.producerPaused = False
+            self.producer.resumeProducing()
+        elif self.disconnecting:
+            return self._postLoseConnection()
+        return None
+
+    def _write_some(self) -> Exception | None:
+        queue = self._queue
+        while queue:
+            vectors = list(islice(queue, _MAX_VECTORS))
+            try:
+                written = os.writev(self.fd, vectors)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError:
+                lost: Exception = main.CONNECTION_LOST
+                return lost
+            self._queued -= written
+            for data in vectors:
+                if len(data) > written:
+                    queue[0] = data[written:]
+                    return None
+                written -= len(data)
+                queue.popleft()
+        return None
 
 
 class _StandardIO(StandardIO):
+    #: ``writeSequence`` takes memory of any kind
+    takes_views = True
+
     def __init__(self, protocol: Protocol, stdin: int, stdout: int, reactor: IReactor) -> None:
-        # What StandardIO does, but for the class of the reader.
+        # What StandardIO does, but for the classes of the reader and the writer.
         self.protocol = protocol
-        self._writer = ProcessWriter(reactor, self, "write", stdout)
+        self._writer = _Writer(reactor, self, "write", stdout)
         self._reader = _Reader(reactor, self, "read", stdin)
         self._reader.startReading()
         self.protocol.makeConnection(self)
@@ -116,8 +199,8 @@ class StdioConnection(Protocol):
         self._site.connections.add(self)
         self._http2.makeConnection(self.transport)
 
-    def dataReceived(self, data: bytes) -> None:
-        """See ``IProtocol``."""
+    def dataReceived(self, data: bytes | memoryview) -> None:
+        """See ``IProtocol``; ``data`` may change afterwards."""
         self._http2.dataReceived(data)
 
     def readConnectionLost(self) -> None:

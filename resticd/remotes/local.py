@@ -215,7 +215,8 @@ class LocalRemote:
             os.close(fd)
             raise
         # On network file systems and FUSE close(2) talks to a server.
-        return LocalBody(self._workers, fd, size, offset, length, quick=quick)
+        prompt = self._prompt.read_open if quick and self._promptly else None
+        return LocalBody(self._workers, fd, size, offset, length, quick=quick, prompt=prompt)
 
     def begin(self, key: str, size: int | None, sha256: str | None, overwrite: bool = False) -> Deferred[IUpload]:
         """See ``IRemote``."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,13 +30,25 @@ class LocalBody:
 
     :param fd: an open file, which the body takes over.
     :param quick: whether closing it never waits, so that it need not cost a worker's turn (half of what opening costs).
+    :param prompt: reads what the kernel has in memory (``PromptReader.read_open``), which needs no worker either.
     """
 
-    def __init__(self, workers: Workers, fd: int, size: int, offset: int, length: int, *, quick: bool) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        fd: int,
+        size: int,
+        offset: int,
+        length: int,
+        *,
+        quick: bool,
+        prompt: Callable[[int, int, int], bytes] | None = None,
+    ) -> None:
         self.size = size
         self.offset = offset
         self.length = length
         self._quick = quick
+        self._prompt = prompt
         self._workers = workers
         self._fd = fd
         self._position = offset
@@ -51,8 +65,15 @@ class LocalBody:
     def deliver(self, consumer: IConsumer) -> Deferred[None]:
         """See ``IBody``."""
         self._delivering = True
-        reader = ThreadedReader(self._workers, self._read, self.length)
+        prompt = None if self._prompt is None else partial(self._read_promptly, self._prompt)
+        reader = ThreadedReader(self._workers, self._read, self.length, prompt)
         return reader.deliver(consumer).addBoth(self._release)
+
+    def _read_promptly(self, prompt: Callable[[int, int, int], bytes], size: int) -> bytes:
+        # No worker reads meanwhile, and nobody closes: the delivery, which does one thing at a time, is not over.
+        data = prompt(self._fd, self._position, size)
+        self._position += len(data)
+        return data
 
     def _read(self, size: int) -> bytes:
         with self._lock, our_errors("reading"):

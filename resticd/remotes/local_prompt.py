@@ -97,6 +97,16 @@ class PromptReader:
         os.close(fd)
         return about if self._devices.get(about.st_dev) else None
 
+    def read_open(self, fd: int, offset: int, size: int) -> bytes:
+        """What is in memory of an open file from ``offset`` on, ``size`` bytes at most; it may be nothing."""
+        if size > len(self._buffer):
+            self._buffer = memoryview(bytearray(size))
+        piece = self._buffer[:size]
+        try:
+            return bytes(piece[: os.preadv(fd, [piece], offset, os.RWF_NOWAIT)])
+        except OSError:
+            return b""
+
     def read(self, key: str, span: Span | None, most: int) -> Piece | None:
         """A file, or the part of it that ``span`` names, where it is not longer than ``most`` bytes and in memory."""
         if not self._root_is_local:

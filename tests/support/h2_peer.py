@@ -150,6 +150,7 @@ class Peer:
             data = self.h2.data_to_send()
             if data:
                 self.server.dataReceived(data)
+            self.clock.advance(0)
             got = self.transport.value()
             self.transport.clear()
             if not data and not got:
