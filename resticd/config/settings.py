@@ -40,6 +40,7 @@ TECHNIQUES = (
     "direct-send",
     "small-uploads",
     "ring-uploads",
+    "direct-writes",
     "prompt-reads",
     "directory-memory",
     "bulk-tls",

@@ -29,6 +29,7 @@ from resticd.interfaces import (
     Usage,
 )
 from resticd.remotes.local_body import LocalBody
+from resticd.remotes.local_direct import DirectWrites
 from resticd.remotes.local_errors import our_errors
 from resticd.remotes.local_memory import DirectoryMemory
 from resticd.remotes.local_place import Place
@@ -57,7 +58,7 @@ Waiting = list[tuple[str, Way]]
 Listings = list[Listing]
 
 #: What is done for speed alone, by the name under which a remote can do without it.
-TECHNIQUES = ("small-uploads", "ring-uploads", "prompt-reads", "directory-memory")
+TECHNIQUES = ("small-uploads", "ring-uploads", "direct-writes", "prompt-reads", "directory-memory")
 
 _MISSING = "there is no such file"
 
@@ -82,6 +83,7 @@ class LocalRemote:
         self._uploads = RunningUploads()
         self._prompt = PromptReader(self._root)
         self._promptly = "prompt-reads" not in without
+        self._direct = None if "direct-writes" in without else DirectWrites(self._prompt)
         self._ring = None if "ring-uploads" in without else RingStore(self._place, self._prompt, workers)
         self._memory = None if "directory-memory" in without else DirectoryMemory(self._prompt.learn)
         self._stopped = False
@@ -220,7 +222,9 @@ class LocalRemote:
 
     def begin(self, key: str, size: int | None, sha256: str | None, overwrite: bool = False) -> Deferred[IUpload]:
         """See ``IRemote``."""
-        make = partial(TemporaryFile, self._place, self._uploads, key, size, sha256, overwrite=overwrite)
+        make = partial(
+            TemporaryFile, self._place, self._uploads, key, size, sha256, overwrite=overwrite, direct=self._direct
+        )
         if size is not None and size <= self._small:
             ring = None if overwrite or self._ring is None else partial(self._ring.store, key, sha256)
             return succeed(cast(IUpload, SmallUpload(self._workers, size, make, ring)))

@@ -52,8 +52,8 @@ class PromptReader:
 
     def __init__(self, root: Path) -> None:
         self._root = os.fsencode(root) + b"/"
-        #: devices by whether they hold one of the local file systems
-        self._devices: dict[int, bool] = {}
+        #: what file system is on a device (linux/magic.h), by the device
+        self._devices: dict[int, int] = {}
         #: Else nothing is told promptly: a look at the root may wait for a server already.
         self._root_is_local = False
         #: Filling it anew is faster than making one each time.
@@ -72,8 +72,15 @@ class PromptReader:
 
         Files on a device that was not learned are not told of promptly.
         """
+        return self._file_system_of(fd, device) in _LOCAL
+
+    def file_system(self, fd: int) -> int:
+        """What file system an open file is on (linux/magic.h). May block; for workers."""
+        return self._file_system_of(fd, os.fstat(fd).st_dev)
+
+    def _file_system_of(self, fd: int, device: int) -> int:
         if device not in self._devices:
-            self._devices[device] = _file_system(fd) in _LOCAL
+            self._devices[device] = _file_system(fd)
         return self._devices[device]
 
     def stat(self, key: str) -> Stat | None:
@@ -95,7 +102,7 @@ class PromptReader:
             return None
         about = os.fstat(fd)
         os.close(fd)
-        return about if self._devices.get(about.st_dev) else None
+        return about if self._devices.get(about.st_dev) in _LOCAL else None
 
     def read_open(self, fd: int, offset: int, size: int) -> bytes:
         """What is in memory of an open file from ``offset`` on, ``size`` bytes at most; it may be nothing."""
@@ -117,7 +124,7 @@ class PromptReader:
         try:
             about = os.fstat(fd)
             size = about.st_size
-            if not (stat.S_ISREG(about.st_mode) and self._devices.get(about.st_dev)):
+            if not (stat.S_ISREG(about.st_mode) and self._devices.get(about.st_dev) in _LOCAL):
                 return None
             offset, length = (0, size) if span is None else span.resolve(size)
             if length > most:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
     from twisted.python.failure import Failure
 
+    from resticd.remotes.local_direct import DirectWrites
     from resticd.remotes.local_place import Place
     from resticd.workers import Workers
 
@@ -80,10 +81,19 @@ class TemporaryFile:
     :param target: where it will lie.
     :param size: how many bytes are announced, None where that is not known.
     :param sha256: what they hash to, None where that is not known.
+    :param direct: says whether the page cache is left out.
     """
 
     def __init__(
-        self, place: Place, running: RunningUploads, key: str, size: int | None, sha256: str | None, *, overwrite: bool
+        self,
+        place: Place,
+        running: RunningUploads,
+        key: str,
+        size: int | None,
+        sha256: str | None,
+        *,
+        overwrite: bool,
+        direct: DirectWrites | None = None,
     ) -> None:
         self._place = place
         self._running = running
@@ -102,6 +112,7 @@ class TemporaryFile:
         place.check()
         with our_errors(f"starting {key}"):
             self._path, self._fd = self._open()
+        self._direct = None if direct is None else direct.begin(self._fd, size)
         try:
             running.add(self)
         except StorageError as error:
@@ -149,12 +160,22 @@ class TemporaryFile:
 
     def _write_all(self, chunks: list[bytes] | list[memoryview]) -> None:
         views = [memoryview(chunk) for chunk in chunks if len(chunk)]
+        offset = self._written
         while views:
-            written = os.writev(self._fd, views[:_MAX_VECTORS])
+            written = self._write_some(views[:_MAX_VECTORS], offset)
+            offset += written
             while views and written >= len(views[0]):
                 written -= len(views.pop(0))
             if written:
                 views[0] = views[0][written:]
+
+    def _write_some(self, views: list[memoryview], offset: int) -> int:
+        if self._direct is not None:
+            written = self._direct.write(views, offset)
+            if written is not None:
+                return written
+            self._direct = None
+        return os.writev(self._fd, views)
 
     def commit(self) -> Stat:
         """Check, sync, publish, sync. Raises what ``IUpload.commit`` says, or what ``write`` raised.

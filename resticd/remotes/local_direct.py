@@ -1,0 +1,99 @@
+"""Large uploads written around the page cache (``O_DIRECT``).
+
+Nobody reads a pack that was just stored, so there is no use in a copy of it that has to be made, kept and written in
+the background. 16 MiB go to a fast disk in two thirds of the time, with half of the CPU time without the hash.
+
+A disk whose head moves is better served by the page cache, which gathers what belongs together. Virtual machines call
+every disk such a one, so what counts is how long the writes take.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from resticd.remotes.local_prompt import PromptReader
+
+#: What addresses, offsets and lengths must be multiples of: no file system asks for more than a page.
+BLOCK = 4096
+#: Shorter uploads are not worth it, in bytes.
+WORTH_IT = 1024 * 1024
+#: A disk that takes longer for a MiB, on an average, is slow; in seconds. Each of five writers at a time has 0.01 on a
+#: disk of 500 MB/s, and 0.1 or more where a head moves.
+SLOW = 0.04
+#: How long a slow disk is left to the page cache, in seconds.
+PAUSE = 60.0
+#: How much the last write counts.
+_WEIGHT = 1 / 16
+# linux/magic.h: ext2 to ext4, XFS. Others copy first (Btrfs for its checksums), or have no page cache to go around.
+_FILE_SYSTEMS = {0xEF53, 0x58465342}
+
+
+class DirectWrites:
+    """Says which files are written around the page cache. For several threads at once.
+
+    :param now: the time in seconds, from anywhere.
+    """
+
+    def __init__(self, prompt: PromptReader, now: Callable[[], float] = time.monotonic) -> None:
+        self._prompt = prompt
+        self._now = now
+        #: seconds for a MiB
+        self._average = 0.0
+        self._paused_until = float("-inf")
+
+    def begin(self, fd: int, size: int | None) -> DirectFile | None:
+        """For a new file of ``size`` bytes; None where the page cache is better, or nothing goes around it."""
+        if size is None or size < WORTH_IT or self._now() < self._paused_until:
+            return None
+        if self._prompt.file_system(fd) not in _FILE_SYSTEMS:
+            return None
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_DIRECT)
+        except OSError:
+            return None
+        return DirectFile(fd, self)
+
+    def took(self, seconds: float, size: int) -> None:
+        """A write of ``size`` bytes took this long."""
+        # Threads that come between each other lose a sample, which does not matter.
+        average = self._average + (seconds * 1024 * 1024 / size - self._average) * _WEIGHT
+        if average > SLOW:
+            self._paused_until, average = self._now() + PAUSE, 0.0
+        self._average = average
+
+
+class DirectFile:
+    """A file that is written around the page cache, for as long as what is written is fit for it."""
+
+    def __init__(self, fd: int, writes: DirectWrites) -> None:
+        self._fd = fd
+        self._writes = writes
+
+    def write(self, views: Sequence[memoryview], offset: int) -> int | None:
+        """Write ``views``, which come next. How many bytes were written; None ends it, and nothing was.
+
+        Raises ``OSError``.
+        """
+        if len(views) == 1 and not (len(views[0]) % BLOCK or offset % BLOCK):
+            started = time.monotonic()
+            try:
+                written = os.writev(self._fd, views)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+            else:
+                self._writes.took(time.monotonic() - started, max(written, 1))
+                return written
+        self.end()
+        return None
+
+    def end(self) -> None:
+        """From now on the page cache takes what is written."""
+        fcntl.fcntl(self._fd, fcntl.F_SETFL, fcntl.fcntl(self._fd, fcntl.F_GETFL) & ~os.O_DIRECT)
