@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import time
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 #: What addresses, offsets and lengths must be multiples of: no file system asks for more than a page.
 BLOCK = 4096
+#: How much is written at a time, in bytes.
+PIECE = 256 * 1024
+#: How many buffers of that size are kept for the next uploads.
+SPARE = 16
 #: Shorter uploads are not worth it, in bytes.
 WORTH_IT = 1024 * 1024
 #: A disk that takes longer for a MiB, on an average, is slow; in seconds. Each of five writers at a time has 0.01 on a
@@ -70,30 +75,76 @@ class DirectWrites:
 
 
 class DirectFile:
-    """A file that is written around the page cache, for as long as what is written is fit for it."""
+    """A new file that is written around the page cache, in whole pieces from page-aligned memory.
+
+    What is no whole piece, at the end, goes through the page cache, and so does all that follows a write that the
+    kernel finds unfit. By one thread at a time.
+    """
 
     def __init__(self, fd: int, writes: DirectWrites) -> None:
         self._fd = fd
         self._writes = writes
+        self._direct = True
+        self._buffer = _take_buffer()
+        self._filled = 0
 
-    def write(self, views: Sequence[memoryview], offset: int) -> int | None:
-        """Write ``views``, which come next. How many bytes were written; None ends it, and nothing was.
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
+        """Take the next bytes. Raises ``OSError``."""
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                size = min(len(view), PIECE - self._filled)
+                self._buffer[self._filled : self._filled + size] = view[:size]
+                self._filled += size
+                view = view[size:]
+                if self._filled == PIECE:
+                    self._flush()
 
-        Raises ``OSError``.
-        """
-        if len(views) == 1 and not (len(views[0]) % BLOCK or offset % BLOCK):
+    def finish(self) -> None:
+        """Write what is left. Raises ``OSError``."""
+        if self._filled:
+            self._through_page_cache()
+            self._flush()
+
+    def close(self) -> None:
+        """Let go of the memory; the file stays open."""
+        _give_buffer(self._buffer)
+        self._buffer = memoryview(b"")
+
+    def _flush(self) -> None:
+        data, self._filled = self._buffer[: self._filled], 0
+        while data:
             started = time.monotonic()
             try:
-                written = os.writev(self._fd, views)
+                written = os.write(self._fd, data)
             except OSError as error:
-                if error.errno != errno.EINVAL:
+                if error.errno != errno.EINVAL or not self._direct:
                     raise
-            else:
+                self._through_page_cache()
+                continue
+            if self._direct:
                 self._writes.took(time.monotonic() - started, max(written, 1))
-                return written
-        self.end()
-        return None
+                if written % BLOCK:
+                    self._through_page_cache()
+            data = data[written:]
 
-    def end(self) -> None:
-        """From now on the page cache takes what is written."""
-        fcntl.fcntl(self._fd, fcntl.F_SETFL, fcntl.fcntl(self._fd, fcntl.F_GETFL) & ~os.O_DIRECT)
+    def _through_page_cache(self) -> None:
+        if self._direct:
+            self._direct = False
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, fcntl.fcntl(self._fd, fcntl.F_GETFL) & ~os.O_DIRECT)
+
+
+#: Some that are not in use.
+_spare: list[memoryview] = []
+
+
+def _take_buffer() -> memoryview:
+    try:
+        return _spare.pop()
+    except IndexError:
+        return memoryview(mmap.mmap(-1, PIECE))
+
+
+def _give_buffer(buffer: memoryview) -> None:
+    if buffer and len(_spare) < SPARE:
+        _spare.append(buffer)

@@ -159,23 +159,16 @@ class TemporaryFile:
                 raise
 
     def _write_all(self, chunks: list[bytes] | list[memoryview]) -> None:
+        if self._direct is not None:
+            self._direct.write(chunks)
+            return
         views = [memoryview(chunk) for chunk in chunks if len(chunk)]
-        offset = self._written
         while views:
-            written = self._write_some(views[:_MAX_VECTORS], offset)
-            offset += written
+            written = os.writev(self._fd, views[:_MAX_VECTORS])
             while views and written >= len(views[0]):
                 written -= len(views.pop(0))
             if written:
                 views[0] = views[0][written:]
-
-    def _write_some(self, views: list[memoryview], offset: int) -> int:
-        if self._direct is not None:
-            written = self._direct.write(views, offset)
-            if written is not None:
-                return written
-            self._direct = None
-        return os.writev(self._fd, views)
 
     def commit(self) -> Stat:
         """Check, sync, publish, sync. Raises what ``IUpload.commit`` says, or what ``write`` raised.
@@ -188,6 +181,8 @@ class TemporaryFile:
             try:
                 self._check_content()
                 with our_errors(f"storing {self._key}"):
+                    if self._direct is not None:
+                        self._direct.finish()
                     os.fsync(self._fd)
                     about = os.fstat(self._fd)
                     if self._given_up:
@@ -234,6 +229,8 @@ class TemporaryFile:
     def _finish(self) -> None:
         self._finished = True
         self._running.discard(self)
+        if self._direct is not None:
+            self._direct.close()
         # fsync has said whether the bytes are on disk; close(2) cannot say more.
         with suppress(OSError):
             os.close(self._fd)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from resticd.errors import OutOfSpace
 from resticd.remotes import local_direct
-from resticd.remotes.local_direct import BLOCK, PAUSE, SLOW, WORTH_IT, DirectWrites
+from resticd.remotes.local_direct import BLOCK, PAUSE, PIECE, SLOW, WORTH_IT, DirectWrites
 from resticd.remotes.local_place import Place
 from resticd.remotes.local_prompt import PromptReader
 from resticd.remotes.local_upload import RunningUploads, TemporaryFile
@@ -41,72 +40,81 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 @pytest.fixture
-def flags(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each write whether it went around the page cache."""
-    seen: list[bool] = []
-    writev = os.writev
+def flags(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
+    """Of each write, whether it went around the page cache, and its size."""
+    seen: list[tuple[bool, int]] = []
+    write = os.write
 
-    def watched(fd: int, views: list[memoryview]) -> int:
+    def watched(fd: int, data: memoryview) -> int:
         flags = int(Path(f"/proc/self/fdinfo/{fd}").read_text().split("flags:")[1].split()[0], 8)
-        seen.append(bool(flags & os.O_DIRECT))
-        return writev(fd, views)
+        seen.append((bool(flags & os.O_DIRECT), len(data)))
+        return write(fd, data)
 
-    monkeypatch.setattr(os, "writev", watched)
+    monkeypatch.setattr(os, "write", watched)
     return seen
 
 
-def aligned(data: bytes) -> memoryview:
-    """``data`` where a receiver would have it."""
-    view = memoryview(mmap.mmap(-1, max(1, len(data))))[: len(data)]
-    view[:] = data
-    return view
-
-
-def store(scene: Scene, pieces: list[bytes | memoryview], size: int | None = None) -> bytes:
-    total = sum(map(len, pieces)) if size is None else size
-    file = scene.make("a", total)
+def store(scene: Scene, pieces: list[bytes | memoryview]) -> bytes:
+    """What is on the disk when ``pieces`` were written."""
+    file = scene.make("a", sum(map(len, pieces)))
     for piece in pieces:
         file.write([piece])
     file.commit()
-    return (scene.root / "a").read_bytes()
+    data = (scene.root / "a").read_bytes()
+    (scene.root / "a").unlink()
+    return data
 
 
 @pytest.mark.parametrize("rest", [0, 1, BLOCK, BLOCK + 1, 200_000])
-def test_whole_pieces_and_a_rest(scene: Scene, flags: list[bool], rest: int) -> None:
-    """What is no multiple of a block goes through the page cache, at the end."""
+@pytest.mark.parametrize("step", [1000, 65_536, 300_001, 4 * MIB])
+def test_pieces_and_a_rest(scene: Scene, flags: list[tuple[bool, int]], rest: int, step: int) -> None:
+    """Whatever sizes the bytes come in, they are written in whole pieces; the rest goes through the page cache."""
     data = os.urandom(2 * MIB + rest)
-    pieces = [aligned(data[at : at + 256 * 1024]) for at in range(0, len(data), 256 * 1024)]
-    assert store(scene, pieces) == data
-    whole = [len(piece) % BLOCK == 0 for piece in pieces]
-    assert flags == whole
+    assert store(scene, [data[at : at + step] for at in range(0, len(data), step)]) == data
+    assert flags == [(True, PIECE)] * 8 + [(False, rest)] * bool(rest)
 
 
-def test_what_lies_anywhere(scene: Scene, flags: list[bool]) -> None:
-    """Bytes that lie or end where they like are stored all the same, from then on through the page cache."""
-    data = os.urandom(3 * MIB)
-    pieces: list[bytes | memoryview] = [aligned(data[:MIB]), memoryview(data)[MIB : MIB + 1001]]
-    pieces += [aligned(data[MIB + 1001 : 2 * MIB + 1001]), data[2 * MIB + 1001 :]]
-    assert store(scene, pieces) == data
-    assert flags == [True, False, False, False]
+def test_a_kernel_that_finds_it_unfit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page cache takes what was refused, and all that follows."""
+    write, tries = os.write, []
 
+    def refuse(fd: int, data: memoryview) -> int:
+        flags = int(Path(f"/proc/self/fdinfo/{fd}").read_text().split("flags:")[1].split()[0], 8)
+        tries.append(bool(flags & os.O_DIRECT))
+        if tries[-1] and len(tries) > 2:
+            raise OSError(errno.EINVAL, "no")
+        return write(fd, data)
 
-def test_an_address_that_does_not_fit(scene: Scene, flags: list[bool]) -> None:
-    """The kernel refuses it, and the page cache takes it."""
+    monkeypatch.setattr(os, "write", refuse)
     data = os.urandom(2 * MIB)
-    odd = memoryview(mmap.mmap(-1, 2 * MIB + BLOCK))[1 : 1 + 2 * MIB]
-    odd[:] = data
-    assert store(scene, [odd]) == data
-    assert flags == [True, False]
+    assert store(scene, [data]) == data
+    assert tries == [True] * 3 + [False] * 6
 
 
-def test_short_writes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [BLOCK, 3 * BLOCK, 1000])
+def test_short_writes(scene: Scene, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """A kernel that writes a part, in whole blocks or not, is given the rest."""
-    writev = os.writev
-    for most in (BLOCK, 3 * BLOCK, 1000):
-        monkeypatch.setattr(os, "writev", lambda fd, views, most=most: writev(fd, [views[0][:most]]))
-        data = os.urandom(WORTH_IT)
-        assert store(scene, [aligned(data)]) == data
-        (scene.root / "a").unlink()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:most]))
+    data = os.urandom(WORTH_IT + 5000)
+    assert store(scene, [data]) == data
+
+
+def test_buffers_are_used_again(scene: Scene) -> None:
+    """… whatever became of the upload, and never by two."""
+    local_direct._spare.clear()
+    files = [scene.make(name, WORTH_IT) for name in "abc"]
+    for number, file in enumerate(files):
+        file.write([bytes([number]) * 1000])
+    files[0].abort()
+    files[1].write([bytes([1]) * (WORTH_IT - 1000)])
+    files[1].commit()
+    assert len(local_direct._spare) == 2
+    files[2].write([bytes([2]) * (WORTH_IT - 1000)])
+    files[2].commit()
+    assert (scene.root / "b").read_bytes() == bytes([1]) * WORTH_IT
+    assert (scene.root / "c").read_bytes() == bytes([2]) * WORTH_IT
+    assert len(local_direct._spare) == 3
 
 
 def test_a_full_disk(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,26 +124,24 @@ def test_a_full_disk(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     file = scene.make("a", WORTH_IT)
-    monkeypatch.setattr(os, "writev", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(OutOfSpace):
-        file.write([aligned(bytes(WORTH_IT))])
+        file.write([bytes(WORTH_IT)])
     assert list(scene.root.iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [None, BLOCK, WORTH_IT - 1])
-def test_not_worth_it(scene: Scene, flags: list[bool], size: int | None) -> None:
+def test_not_worth_it(scene: Scene, size: int | None) -> None:
     """What is short, or may be, is no case for it."""
     file = scene.make("a", size)
-    file.write([aligned(bytes(size or BLOCK))])
-    file.commit()
-    assert not any(flags)
+    assert file._direct is None
+    file.abort()
 
 
-def test_other_file_systems(scene: Scene, flags: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_file_systems(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is known of it, and where the kernel refuses the flag."""
     monkeypatch.setattr(PromptReader, "file_system", lambda *_: 0x6969)
-    assert store(scene, [aligned(bytes(WORTH_IT))]) == bytes(WORTH_IT)
-    (scene.root / "a").unlink()
+    assert scene.make("a", WORTH_IT)._direct is None
     monkeypatch.setattr(PromptReader, "file_system", lambda *_: EXT4)
 
     def refuse(_fd: int, command: int, *_: int) -> int:
@@ -144,8 +150,7 @@ def test_other_file_systems(scene: Scene, flags: list[bool], monkeypatch: pytest
         return 0
 
     monkeypatch.setattr(local_direct.fcntl, "fcntl", refuse)
-    assert store(scene, [aligned(bytes(WORTH_IT))]) == bytes(WORTH_IT)
-    assert not any(flags)
+    assert scene.make("b", WORTH_IT)._direct is None
 
 
 def test_a_slow_disk(scene: Scene) -> None:

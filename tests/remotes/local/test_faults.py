@@ -37,7 +37,7 @@ def warnings() -> Iterator[list[str]]:
 @pytest.fixture
 def without() -> tuple[str, ...]:
     """The faults are injected between system calls that workers make."""
-    return ("ring-uploads",)
+    return ("ring-uploads", "direct-writes")
 
 
 async def fails(*attempts: Deferred) -> None:
