@@ -26,11 +26,10 @@ async def receive_body(request: StreamingRequest, upload: IUpload) -> None:
     if request.body.complete or "direct-receive" in request.site.settings.without:
         await request.body.deliver(upload)
         return
-    if IBlockingSink.providedBy(upload) and request.channel.can_be_bypassed:
-        wire = direct_wire(request)
-        if wire is not None:
-            await receive_directly(request, wire, cast(IBlockingSink, upload))
-            return
+    wire = direct_wire(request) if IBlockingSink.providedBy(upload) else None
+    if wire is not None and request.channel.can_be_bypassed:
+        await receive_directly(request, wire, cast(IBlockingSink, upload))
+        return
     transport = plain_transport(request)
     if transport is None:
         await request.body.deliver(upload)
