@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -344,6 +345,31 @@ async def test_a_driver_that_refuses(serving: Callable[..., Any], monkeypatch: p
         assert status == 507
         assert served.taken
         assert not served.files
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_descriptor_is_left(serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport keeps what it could not lend: an upload is refused, and so is the rest of a download."""
+
+    def dup(self: socket.socket) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket.socket, "dup", dup)
+    async with serving() as served:
+
+        def talk() -> None:
+            with served.connect() as wire:
+                wire.sendall(POST + BODY)
+                assert answer(wire)[0] == 500
+            with served.connect() as wire:
+                served.put()
+                wire.sendall(GET)
+                with pytest.raises((OSError, AssertionError)):
+                    answer(wire)
+
+        await deferToThread(talk)
+        assert not served.taken
+        await until(lambda: not served.site.connections, 30)
 
 
 @pytest_twisted.ensureDeferred
