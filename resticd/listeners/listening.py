@@ -72,6 +72,7 @@ class Listeners:
     :param unix_group: their group id, None for the process's own. It does not reach Twisted's ``unix:`` endpoints.
     :param handshake_seconds: how long a TLS handshake may take.
     :param sharing: where another process has bound all of ``sources`` (``bind``); it has logged them too.
+    :param without: the techniques to do without, for comparison: ``bulk-tls``, ``direct-tls``.
     :ivar ports: what listens, in the order of ``sources``.
     """
 

@@ -43,7 +43,7 @@ POST = f"POST /data/{NAME} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\
 GET = f"GET /data/{NAME} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 HEAD = f"HEAD /data/{NAME} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
-#: What workers have taken, by the thread's part of it.
+#: What workers were asked to do with a connection, in order.
 Taken = list[str]
 
 
