@@ -397,5 +397,5 @@ def make_ports(
         unix_mode=parse_mode(settings.unix_socket_mode),
         unix_group=None if group is None else parse_group(group),
         sharing=sharing,
-        bulk_tls="bulk-tls" not in settings.without,
+        without=settings.without,
     )

@@ -44,6 +44,7 @@ TECHNIQUES = (
     "prompt-reads",
     "directory-memory",
     "bulk-tls",
+    "direct-tls",
     "h2-bodies",
 )
 

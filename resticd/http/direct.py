@@ -1,15 +1,16 @@
-"""What the two direct paths share: when they may step in, and a client's socket in a worker's hands.
+"""What the two direct paths share: turns of workers at a client's connection, and their buffers.
 
-The portable path moves a body through the reactor in chunks, with producers and consumers. On a plain TCP or unix
-socket, and where the driver works with files, a worker can move it between the socket and the file itself:
-``direct_receive`` and ``direct_send``. Everything else (TLS, HTTP/2, a limit on bandwidth, other remotes) takes the
-portable path.
+The portable path moves a body through the reactor in chunks, with producers and consumers. Where bodies are alone on
+their connection (HTTP/1.1), and where the driver works with files, a worker can move them between the connection and
+the file itself: ``direct_receive`` and ``direct_send``, over a ``wire``. Everything else (HTTP/2, a limit on bandwidth,
+other remotes) takes the portable path.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, local
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet import tcp
@@ -18,29 +19,31 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface import implementer
 
 if TYPE_CHECKING:
-    import socket
-
     from twisted.internet.interfaces import IReactorFDSet
     from twisted.python.failure import Failure
 
-    from resticd.http.request import StreamingRequest
+    from resticd.http.wire import Wire
     from resticd.workers import Workers
 
 T = TypeVar("T")
 
 #: A worker moves this many bytes before it lets others have their turn.
 TURN = 8 * 1024 * 1024
+#: The size of ``buffer``.
+BUFFER_SIZE = 1024 * 1024
+
+_threads = local()
 
 
-def plain_transport(request: StreamingRequest) -> tcp.Connection | None:
-    """The request's transport if bytes on its socket are the bytes of the body and nothing is in the way, or None.
+def buffer() -> memoryview:
+    """The buffer of the calling thread, so that memory does not grow with the bodies that are moved.
 
-    ``hasattr(transport, "socket")`` would be true under TLS as well, and plain text would leak: the class decides.
+    It is page-aligned, for drivers that write around the page cache.
     """
-    transport: Any = getattr(request.channel, "transport", None)
-    if not isinstance(transport, tcp.Connection) or transport.TLS:
-        return None
-    return None if transport.producerPaused or transport.disconnecting else transport
+    if not hasattr(_threads, "view"):
+        _threads.view = memoryview(mmap.mmap(-1, BUFFER_SIZE))
+    view: memoryview = _threads.view
+    return view
 
 
 def send_now(transport: Any, parts: list[bytes | memoryview]) -> None:
@@ -67,29 +70,29 @@ def send_now(transport: Any, parts: list[bytes | memoryview]) -> None:
 
 
 @implementer(IReadWriteDescriptor)
-class SharedSocket:
-    """A client's socket that a worker reads or writes while the transport rests.
+class Lent:
+    """A wire that workers have, one turn after the other, while the transport rests."""
 
-    It is a duplicate: the transport's end cannot hand its number to another file while a worker uses it.
-    """
-
-    def __init__(self, reactor: IReactorFDSet, workers: Workers, transport: tcp.Connection) -> None:
+    def __init__(self, reactor: IReactorFDSet, workers: Workers, wire: Wire) -> None:
         self._reactor = reactor
         self._workers = workers
-        self._socket: socket.socket = transport.socket.dup()
+        self._wire = wire
         self._lock = Lock()
         self._closed = False
         self._waiting: Deferred[None] | None = None
+        wire.take()
 
-    def run(self, call: Callable[[socket.socket], T]) -> Deferred[T]:
-        """Call ``call`` with the non-blocking socket in a worker. Fires with what it returns."""
-        return self._workers.run(self._run, call)
+    def run(self, call: Callable[[Wire], T]) -> Deferred[T]:
+        """Call ``call`` with the wire in a worker. Fires with what it returns."""
+        if self._wire.turns is None:
+            return self._workers.run(self._run, call)
+        return self._wire.turns.run(self._workers.run, self._run, call)
 
-    def _run(self, call: Callable[[socket.socket], T]) -> T:
+    def _run(self, call: Callable[[Wire], T]) -> T:
         with self._lock:
             if self._closed:
                 raise CancelledError
-            return call(self._socket)
+            return call(self._wire)
 
     def readable(self) -> Deferred[None]:
         """Fires when there is something to read, or the other side has closed."""
@@ -104,21 +107,32 @@ class SharedSocket:
         return self._waiting
 
     async def close(self) -> None:
-        """Let go of the socket; returns when no worker has it in its hands any more."""
+        """Give the wire back to the transport; returns when that is done: no worker has it any more.
+
+        Who is cancelled here does not wait; the wire is given back all the same, and no sooner.
+        """
         self._closed = True
         if self._lock.acquire(blocking=False):
-            self._socket.close()
             self._lock.release()
-        else:
-            await self._workers.run(self._close)
+            self._wire.give_back()
+            return
+        given_back: Deferred[None] = Deferred(lambda _: None)
 
-    def _close(self) -> None:
+        def give_back(_: object) -> None:
+            self._wire.give_back()
+            if not given_back.called:
+                given_back.callback(None)
+
+        self._workers.run(self._wait).addBoth(give_back)
+        await given_back
+
+    def _wait(self) -> None:
         with self._lock:
-            self._socket.close()
+            pass  # the last turn is over; there will be no other
 
     def fileno(self) -> int:
         """See ``IFileDescriptor``."""
-        return self._socket.fileno()
+        return self._wire.socket.fileno()
 
     def logPrefix(self) -> str:
         """See ``ILoggingContext``."""

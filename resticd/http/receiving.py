@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from resticd.http.direct import plain_transport
 from resticd.http.direct_receive import receive_directly
+from resticd.http.wire import direct_wire, plain_transport
 from resticd.interfaces import IBlockingSink
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ async def receive_body(request: StreamingRequest, upload: IUpload) -> None:
 
     Raises ``ClientGone`` when the connection ends first. Returns early when the upload wants no more.
     """
-    direct = not (request.body.complete or "direct-receive" in request.site.settings.without)
-    transport = plain_transport(request) if direct else None
-    if transport is not None and IBlockingSink.providedBy(upload) and request.channel.can_be_bypassed:
-        await receive_directly(request, transport, cast(IBlockingSink, upload))
-    elif transport is None:
+    if request.body.complete or "direct-receive" in request.site.settings.without:
+        await request.body.deliver(upload)
+        return
+    wire = direct_wire(request) if IBlockingSink.providedBy(upload) else None
+    if wire is not None and request.channel.can_be_bypassed:
+        await receive_directly(request, wire, cast(IBlockingSink, upload))
+        return
+    transport = plain_transport(request)
+    if transport is None:
         await request.body.deliver(upload)
     else:
         usual, transport.bufferSize = transport.bufferSize, _CHUNK

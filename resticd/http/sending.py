@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from resticd.http.direct import plain_transport
 from resticd.http.direct_send import send_file
+from resticd.http.wire import direct_wire
 from resticd.interfaces import IFileBody
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ async def send_body(request: StreamingRequest, body: IBody) -> None:
     """Write the whole of ``body`` to the client; the remote waits while the client does."""
     if not body.length:
         return
-    transport = None if "direct-send" in request.site.settings.without else plain_transport(request)
-    if IFileBody.providedBy(body) and transport is not None:
-        await send_file(request, transport, body)
-    else:
+    direct = IFileBody.providedBy(body) and "direct-send" not in request.site.settings.without
+    wire = direct_wire(request) if direct else None
+    if wire is None:
         await body.deliver(request)
+    else:
+        await send_file(request, wire, cast(IFileBody, body))

@@ -18,8 +18,8 @@ READ = 256 * 1024
 #: The most that is enciphered in one turn.
 WRITE = 256 * 1024
 #: A record is 16 KiB with a head and a tag (RFC 8446, section 5.2).
-_RECORD = 16 * 1024
-_OVERHEAD = 64
+RECORD = 16 * 1024
+OVERHEAD = 64
 
 
 class BulkTlsTransport(BufferingTLSTransport):
@@ -40,7 +40,7 @@ class BulkTlsTransport(BufferingTLSTransport):
         records: list[bytes] = []
         try:
             while not self._lostTLSConnection:
-                records.append(self._tlsConnection.recv(_RECORD))
+                records.append(self._tlsConnection.recv(RECORD))
         except WantReadError:
             self._deliver(records)
         except (ZeroReturnError, Error) as error:
@@ -76,7 +76,7 @@ class BulkTlsTransport(BufferingTLSTransport):
 
     def _flushSendBIO(self) -> None:
         try:
-            sealed = self._tlsConnection.bio_read(WRITE + WRITE // _RECORD * _OVERHEAD)
+            sealed = self._tlsConnection.bio_read(WRITE + WRITE // RECORD * OVERHEAD)
         except WantReadError:
             return
         self.transport.write(sealed)

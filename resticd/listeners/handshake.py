@@ -8,12 +8,15 @@ from cryptography.x509.oid import NameOID
 from twisted.internet.interfaces import IHandshakeListener, IProtocolFactory, ISSLTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from resticd.listeners.bulk_tls import BulkTlsTransport
+from resticd.listeners.direct_tls import DirectTlsTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from OpenSSL.SSL import Connection
     from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
     from twisted.python.failure import Failure
@@ -29,16 +32,22 @@ def over_tls(
     factory: IProtocolFactory,
     clock: IReactorTime,
     seconds: float = HANDSHAKE_SECONDS,
-    bulk: bool = True,
+    transport: type[TLSMemoryBIOProtocol] = DirectTlsTransport,
 ) -> TLSMemoryBIOFactory:
     """``factory`` behind TLS. Connections whose handshake takes longer than ``seconds`` are closed.
 
-    :param bulk: see ``listeners.bulk_tls``; False is for comparison.
+    :param transport: of ``tls_transport``.
     """
     made = TLSMemoryBIOFactory(tls, False, AfterHandshake(factory, clock, seconds), clock)
-    if bulk:
-        made.protocol = BulkTlsTransport
+    made.protocol = transport
     return made
+
+
+def tls_transport(without: Collection[str]) -> type[TLSMemoryBIOProtocol]:
+    """What moves the bytes, without the techniques ``without``."""
+    if "bulk-tls" in without:
+        return BufferingTLSTransport
+    return BulkTlsTransport if "direct-tls" in without else DirectTlsTransport
 
 
 def common_name(transport: object) -> str | None:

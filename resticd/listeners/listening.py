@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from resticd.errors import ConfigurationError
 from resticd.listeners.addresses import Address, EndpointAddress, TcpAddress, UnixAddress
 from resticd.listeners.boundsocket import BoundSocket
-from resticd.listeners.handshake import HANDSHAKE_SECONDS, over_tls
+from resticd.listeners.handshake import HANDSHAKE_SECONDS, over_tls, tls_transport
 from resticd.listeners.shared import Place, SharedEndpoint, SharedSocket, sockets_of
 from resticd.listeners.systemd import InheritedSocket
 from resticd.listeners.tcpsocket import bind_tcp
@@ -72,6 +72,7 @@ class Listeners:
     :param unix_group: their group id, None for the process's own. It does not reach Twisted's ``unix:`` endpoints.
     :param handshake_seconds: how long a TLS handshake may take.
     :param sharing: where another process has bound all of ``sources`` (``bind``); it has logged them too.
+    :param without: the techniques to do without, for comparison: ``bulk-tls``, ``direct-tls``.
     :ivar ports: what listens, in the order of ``sources``.
     """
 
@@ -88,7 +89,7 @@ class Listeners:
         unix_group: int | None = None,
         handshake_seconds: float = HANDSHAKE_SECONDS,
         sharing: Sharing | None = None,
-        bulk_tls: bool = True,
+        without: Collection[str] = (),
     ) -> None:
         self.ports: list[Listening] = []
         self._reactor = reactor
@@ -97,7 +98,9 @@ class Listeners:
         self._unix_mode = unix_mode
         self._unix_group = unix_group
         self._plain = site
-        self._over_tls = None if tls is None else over_tls(tls, site, reactor, handshake_seconds, bulk_tls)
+        self._over_tls = (
+            None if tls is None else over_tls(tls, site, reactor, handshake_seconds, tls_transport(without))
+        )
         self._factories = [(source, self._factory_for(source)) for source in sources]
         self._endpoints = {
             source: self._make_endpoint(source)

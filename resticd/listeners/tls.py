@@ -37,6 +37,9 @@ _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 _OLD_CIPHERS = _CIPHERS + b":ECDHE+AES:@SECLEVEL=0"
 # For such a key OpenSSL would ask on the terminal. RFC 5958, and RFC 1421 for older files.
 _ENCRYPTED = re.compile(rb"^(-----BEGIN ENCRYPTED |Proc-Type: 4,ENCRYPTED)", re.MULTILINE)
+# OpenSSL's SSL_MODE_ENABLE_PARTIAL_WRITE, which PyOpenSSL sets and has no name for: a write would end after one record,
+# of 16 KiB. What we write to is memory, so a whole write never has to wait.
+_PARTIAL_WRITE = 1
 _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE
 
 
@@ -123,6 +126,7 @@ class ServerTls:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_options(_OPTIONS)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        context.clear_mode(_PARTIAL_WRITE)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         minimum = _VERSIONS[self._min_version]
         context.set_min_proto_version(minimum)

@@ -115,24 +115,33 @@ async def test_a_download_that_nobody_reads_is_given_up(
             assert not site.requests
 
 
+@pytest.mark.parametrize("without", [(), ("direct-receive", "direct-send")], ids=["direct", "portable"])
+@pytest.mark.parametrize("upload", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_a_download_over_tls_that_nobody_reads_is_given_up(tmp_path: Path, workers: Workers) -> None:
+async def test_a_body_over_tls_that_stalls_is_given_up(
+    tmp_path: Path, workers: Workers, upload: bool, without: tuple[str, ...]
+) -> None:
     """A client that does not answer the end of TLS either."""
     authority = Authority(tmp_path)
     pair = authority.server()
     path = tmp_path / "store" / "data" / NAME[:2] / NAME
-    path.parent.mkdir(parents=True)
-    with path.open("wb") as file:
-        file.truncate(64 * 1024 * 1024)
+    if not upload:
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as file:
+            file.truncate(64 * 1024 * 1024)
     tls = configure_tls(str(pair.cert), str(pair.key))
-    async with serving(tmp_path / "store", workers, tls=tls) as (site, port):
+    async with serving(tmp_path / "store", workers, *without, tls=tls) as (site, port):
         with connect(port) as plain:
             context = client_context(authority.file)
             wire = await deferToThread(context.wrap_socket, plain, server_hostname="localhost")
             with wire:
-                wire.sendall(f"GET /data/{NAME} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                if upload:
+                    await deferToThread(post, wire, "Content-Length: 5000000", BODY * 100)
+                else:
+                    wire.sendall(f"GET /data/{NAME} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 await until(lambda: site.requests, 30)
                 await until(lambda: not site.connections, 60)
+                await until(lambda: not list(path.parent.glob(".*")), 30)
 
 
 @pytest.mark.parametrize("without", [(), ("direct-receive",)], ids=["direct", "portable"])

@@ -17,7 +17,7 @@ from support.certificates import Authority, Pair, client_context
 from support.daemons import Server
 from support.ports import free_port
 from support.restic import Restic
-from support.sequences import make_files, restore_and_compare
+from support.sequences import make_files, restore_and_compare, whole_life
 from support.waiting import wait_until
 
 Start = Callable[..., Server]
@@ -49,6 +49,19 @@ def test_a_private_authority_with_a_chain(start_resticd: Start, tmp_path: Path, 
     restore_and_compare(restic, files, tmp_path / "restored")
     with pytest.raises(ssl.SSLCertVerificationError), connect(server.port, ssl.create_default_context()):
         pass
+
+
+@pytest.mark.parametrize("flags", [(), ("--workers", "2"), ("--without", "direct-tls"), ("--bwlimit", "200M")])
+def test_whole_life(start_resticd: Start, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """By HTTP/1.1, which restic prefers as we do: bodies by workers, and by the portable way."""
+    root = Authority(tmp_path)
+    server = start_resticd(tmp_path / "store", *pair_flags(root.server()), "-v", *flags)
+    options = ("--cacert", str(root.file))
+    restic = Restic(secure(server.port, "laptop/"), tmp_path, options=options)
+    whole_life(restic, make_files(tmp_path / "files", big=40 * 1024 * 1024), tmp_path)
+    assert "HTTP/1.1" in server.output()
+    assert "HTTP/2" not in server.output()
+    assert "Traceback" not in server.output()
 
 
 def test_http2_over_tls(start_resticd: Start, tmp_path: Path) -> None:
