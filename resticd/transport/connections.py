@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.client import HTTPConnectionPool
 from zope.interface import implementer
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol, IProtocolFactory
-    from twisted.web.client import HTTPConnectionPool
 
 #: How much of an answer is read while the request is still being sent.
 _EARLY_ANSWER = 1024 * 1024
@@ -95,6 +95,47 @@ class LinkEndpoint:
             return protocol
 
         return self._endpoint.connect(_LinkFactory(factory)).addCallback(unwrap)
+
+
+class Pool(HTTPConnectionPool):
+    """Keeps idle connections for later requests, and may open some before they are needed.
+
+    :param most: how many are kept for one host.
+    :param keep_alive: for how many seconds.
+    """
+
+    def __init__(self, reactor: Any, most: int, keep_alive: int) -> None:
+        super().__init__(reactor)
+        self.maxPersistentPerHost = most
+        self.cachedConnectionTimeout = keep_alive
+        # It would repeat what we repeat already, and could not sign anew.
+        self.retryAutomatically = False
+        self._opening: dict[Deferred[Any], Any] = {}
+
+    def warm(self, key: Any, endpoint: IStreamClientEndpoint, wanted: int) -> None:
+        """Open connections until ``wanted`` are idle or on their way, as far as they may be kept.
+
+        One that fails is forgotten: the request that needs one will say why.
+        """
+        there = len(self._connections.get(key, ())) + list(self._opening.values()).count(key)
+        for _ in range(min(wanted, self.maxPersistentPerHost) - there):
+            opening: Deferred[Any] = self._newConnection(key, endpoint)
+            self._opening[opening] = key
+            opening.addCallback(self._opened, key).addErrback(lambda _: None).addBoth(self._forget, opening)
+
+    def closeCachedConnections(self) -> Deferred[None]:
+        """See ``HTTPConnectionPool``; those on their way are given up."""
+        for opening in list(self._opening):
+            opening.cancel()
+        closed: Deferred[None] = super().closeCachedConnections()
+        return closed
+
+    def _opened(self, protocol: Any, key: Any) -> None:
+        if protocol.state == "QUIESCENT":  # it may be closed again
+            self._putConnection(key, protocol)
+
+    def _forget(self, _: None, opening: Deferred[Any]) -> None:
+        self._opening.pop(opening, None)
 
 
 class Lease:
