@@ -35,6 +35,7 @@ async def fetch_page(
     following: str | None = None,
     after: str = "",
     delimiter: str = "",
+    received: Callable[[], None] | None = None,
 ) -> P:
     """One page of the list of ``prefix``, parsed in a worker.
 
@@ -43,6 +44,7 @@ async def fetch_page(
     :param parse: takes the answer, the version of ListObjects and the prefix.
     :param following: where the page before said that this one begins.
     :param after: otherwise the key behind which it begins.
+    :param received: called when the answer is here, before it is parsed; again for each repetition.
     """
     options = api.options
     query = [("prefix", prefix), ("max-keys", str(options.list_chunk))]
@@ -62,6 +64,8 @@ async def fetch_page(
     async def attempt(_: int) -> P:
         response = await api.attempt("GET", query=query)
         data = await response.read(_LONGEST_PAGE)
+        if received is not None:
+            received()
         try:
             page = await workers.run(parse, data, options.list_version, prefix)
             if page.following is not None and page.following == following:

@@ -61,7 +61,7 @@ class Link(ProtocolWrapper):
         """See ``ITransport``. A large chunk goes to the socket at once, where nothing waits in front of it.
 
         Twisted's transport would wait for the reactor and put what is left of one chunk in front of a copy of the next.
-        Instead whoever produces the body waits until all is gone. Saves a sixth of an upload's CPU time.
+        Instead whoever produces the body waits until all is gone. Saves a tenth of an upload's CPU time.
         """
         transport = self.transport
         if (
