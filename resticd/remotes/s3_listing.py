@@ -158,7 +158,7 @@ class Listing:
         finished: DeferredQueue[tuple[_Range, Page | Failure]] = DeferredQueue()
         # Not answered yet: ``checkers`` at most, but for pages that came damaged and are asked for again.
         asked: set[_Range] = set()
-        # These, and pages that wait for us: the server need not be idle while we parse, which was a sixth of the time.
+        # These, and pages that wait for us: the server need not be idle while we parse.
         running: dict[_Range, Deferred[Any]] = {}
         waiting = ranges[::-1]
 

@@ -84,7 +84,7 @@ def parse_page(data: bytes, version: int, prefix: str) -> Page:
 def _cut_items(data: bytes) -> tuple[_Items, bytes]:
     """The objects of a page, and the page without them. The page is left as it is where they are not written plainly.
 
-    A tree of the whole page takes ten times as long, which is what lists of far-away servers would wait for. In a
+    A tree of the whole page takes several times as long, which is what lists of far-away servers would wait for. In a
     well-formed document without comments, CDATA and DTD, a ``<`` begins a tag wherever it stands.
     """
     if b"<!" in data or not _UTF_8.match(data):

@@ -41,7 +41,7 @@ LIFETIME = 60.0
 CAPACITY = 100_000
 
 _REMEMBERED = re.compile(r"(?:\A|/)(?:data/[0-9a-f]{2}|keys|snapshots|index)/[0-9a-f]{64}\Z")
-#: The same behind the prefixes of restic's lists, three times faster.
+#: The same behind the prefixes of restic's lists, without a search in every key.
 _LISTED = re.compile(r"(?:\A|/)(?:(data)|keys|snapshots|index)/\Z")
 _IN_DATA = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\Z")
 _FLAT = re.compile(r"[0-9a-f]{64}\Z")
