@@ -51,6 +51,10 @@ class S3Api:
         """The time of this machine, in seconds since the epoch."""
         return self._clock.seconds()
 
+    def warm(self, connections: int) -> None:
+        """Requests will follow, so many at once: open connections. Waits for nothing and never fails."""
+        self.client.warm(self.options.base_url(self.bucket, self._region), connections)
+
     async def attempt(
         self,
         method: str,

@@ -2,7 +2,8 @@
 
 A list of more than one page whose names are hashes, as restic's are, is cut into ranges that are listed side by side.
 The hashes are spread evenly, so that the first page tells how many there are and where to cut for
-ranges of about a page each. Every range but the last is listed until a key behind its end is
+ranges of about a page each. How many keys there were is remembered, and the next list of the prefix begins with all its
+ranges; what holds more than was expected is cut again. Every range but the last is listed until a key behind its end is
 seen, which must be the next range's first: a server that loses keys at a cut is found out and listed in
 one go from then on.
 """
@@ -11,37 +12,39 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import define, evolve, frozen
 from twisted.internet.defer import Deferred, DeferredQueue
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from resticd.errors import BadGateway, NotFound
 from resticd.interfaces import Entry
 from resticd.remotes.s3_manners import PROBE
 from resticd.remotes.s3_page import Page, parse_page
+from resticd.remotes.s3_query import fetch_page
 
 if TYPE_CHECKING:
     from resticd.remotes.s3_api import S3Api
     from resticd.remotes.s3_objects import ObjectLookup
     from resticd.workers import Workers
 
-#: The longest page that is read, in bytes: 1000 keys take some 400 KB.
-_LONGEST_PAGE = 64 * 1024 * 1024
 #: How much of a page a range is meant to fill: even spread leaves it room for chance.
 _FILL = 0.88
 _MOST_RANGES = 4096
+#: How many prefixes are remembered.
+_MOST_KNOWN = 1024
 #: How restic's layout names files, behind the prefix of their type.
 _FLAT = re.compile(r"[0-9a-f]{64}\Z")
 _NESTED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}\Z")
-_log = Logger(namespace="resticd.remotes.s3")
+#: Where restic has more files than anywhere else.
+_MANY = re.compile(r"(?:.*/)?data/\Z", re.DOTALL)
 
 
-@define
+@define(eq=False)
 class _Range:
     """A part of a list: the keys behind ``after`` up to ``end``.
 
@@ -76,6 +79,29 @@ class _Range:
         return page.entries
 
 
+@frozen
+class _Known:
+    """What the last list of a prefix was like.
+
+    :ivar total: how many keys it had.
+    :ivar length: how many a page has.
+    :ivar nested: see ``is_nested``.
+    """
+
+    total: int
+    length: int
+    nested: bool | None = None
+
+    @property
+    def ranges(self) -> int:
+        """Into how many ranges to cut the next one."""
+        return 1 if self.nested is None else _ranges(self.total, self.length)
+
+    def cut(self, prefix: str) -> list[_Range]:
+        """The whole of the next list."""
+        return _between("", _cuts(prefix, bool(self.nested), 0.0, 1.0, self.ranges), None)
+
+
 class Listing:
     """Lists the objects of one bucket.
 
@@ -90,47 +116,88 @@ class Listing:
         self._root = root
         self._checkers = max(checkers, 1)
         self._in_order = True
+        self._known: dict[str, _Known] = {}
 
     async def pages(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
         """See ``IRemote.list``."""
-        whole = self._root + prefix
-        page = await self._page(whole)
-        ranges = split(page, whole) if self._in_order else []
-        if entries := self._relative(page.entries):
-            yield entries
-        if not ranges:
-            while page.following is not None:
-                page = await self._page(whole, page.following)
-                if entries := self._relative(page.entries):
-                    yield entries
-            return
-        finished: DeferredQueue[tuple[int, Page | Failure]] = DeferredQueue()
-        running: dict[int, Deferred[Any]] = {}  # a range's number: the request for its next page
+        async with aclosing(self._whole_pages(self._root + prefix)) as pages:
+            async for entries in pages:
+                if relative := self._relative(entries):
+                    yield relative
 
-        def start(number: int) -> None:
-            part = ranges[number]
-            running[number] = Deferred.fromCoroutine(self._page(whole, part.token, part.after))
-            running[number].addBoth(lambda result: finished.put((number, result)))
+    async def _whole_pages(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
+        known = self._known.get(prefix) if self._in_order else None
+        if known is not None and known.ranges > 1:
+            ranges, total = known.cut(prefix), 0
+        else:
+            if known is None and self._in_order and _MANY.match(prefix):
+                self._api.warm(self._checkers)
+            page = await self._page(prefix)
+            yield page.entries
+            cuts = find_cuts(page, prefix) if self._in_order else None
+            total = len(page.entries)
+            if cuts is None:
+                if page.following is None:
+                    self._learn(prefix, _Known(total, total))
+                while page.following is not None:
+                    page = await self._page(prefix, page.following)
+                    yield page.entries
+                return
+            ranges = _between(page.entries[-1].key, cuts, None)
+            ranges[0].token = page.following
+            known = _Known(total, total, is_nested(page, prefix))
+        async with aclosing(self._side_by_side(prefix, ranges)) as pages:
+            async for entries in pages:
+                total += len(entries)
+                yield entries
+        await self._check_seams(ranges)
+        self._learn(prefix, evolve(known, total=total))
 
-        waiting = list(reversed(range(len(ranges))))
+    async def _side_by_side(self, prefix: str, ranges: list[_Range]) -> AsyncGenerator[list[Entry], None]:
+        """What is in ``ranges``, which may be cut into more."""
+        finished: DeferredQueue[tuple[_Range, Page | Failure]] = DeferredQueue()
+        # Not answered yet: ``checkers`` at most, but for pages that came damaged and are asked for again.
+        asked: set[_Range] = set()
+        # These, and pages that wait for us: the server need not be idle while we parse.
+        running: dict[_Range, Deferred[Any]] = {}
+        waiting = ranges[::-1]
+
+        def start(part: _Range) -> None:
+            def received() -> None:
+                asked.discard(part)
+                fill()
+
+            asked.add(part)
+            running[part] = Deferred.fromCoroutine(self._page(prefix, part.token, part.after, received))
+            running[part].addBoth(lambda result: finished.put((part, result)))
+
+        def fill() -> None:
+            while waiting and len(asked) < self._checkers and len(running) < 2 * self._checkers:
+                start(waiting.pop())
+
         try:
             while waiting or running:
-                while waiting and len(running) < self._checkers:
-                    start(waiting.pop())
-                number, result = await finished.get()
-                del running[number]
-                part = ranges[number]
+                fill()
+                part, result = await finished.get()
+                asked.discard(part)
+                del running[part]
                 if isinstance(result, Failure):
                     result.raiseException()
-                entries = self._relative(self._take(part, result, whole))
+                entries = self._take(part, result, prefix)
                 if part.token is not None:
-                    start(number)
-                if entries:
-                    yield entries
+                    waiting += [*_cut_again(ranges, part, result, prefix)[::-1], part]
+                fill()
+                yield entries
         finally:
+            waiting.clear()
             for fetching in running.values():
                 fetching.cancel()
-        await self._check_seams(ranges)
+
+    def _learn(self, prefix: str, known: _Known) -> None:
+        self._known.pop(prefix, None)
+        self._known[prefix] = known
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
 
     def _take(self, part: _Range, page: Page, prefix: str) -> list[Entry]:
         try:
@@ -151,32 +218,16 @@ class Listing:
             self._in_order = False
             raise BadGateway("s3: the server leaves out objects when it lists from the middle")
 
-    async def _page(self, prefix: str, following: str | None = None, after: str = "") -> Page:
-        options = self._api.options
-        query = [("prefix", prefix), ("max-keys", str(options.list_chunk))]
-        if options.list_url_encode:
-            query.append(("encoding-type", "url"))
-        if options.list_version == 2:
-            query.append(("list-type", "2"))
-            if following is not None:
-                query.append(("continuation-token", following))
-            elif after:
-                query.append(("start-after", after))
-        elif following is not None or after:
-            query.append(("marker", following or after))
-
-        async def attempt(_: int) -> Page:
-            response = await self._api.attempt("GET", query=query)
-            data = await response.read(_LONGEST_PAGE)
-            try:
-                page = await self._workers.run(parse_page, data, options.list_version, prefix)
-                if page.following is not None and page.following == following:
-                    raise ValueError("it goes on where it began")
-            except ValueError as error:
-                raise BadGateway(f"s3: a page of the list of {prefix} cannot be used: {error}") from None
-            return page
-
-        return await self._api.client.retries.run(attempt)
+    async def _page(
+        self,
+        prefix: str,
+        following: str | None = None,
+        after: str = "",
+        received: Callable[[], None] | None = None,
+    ) -> Page:
+        return await fetch_page(
+            self._api, self._workers, parse_page, prefix, following=following, after=after, received=received
+        )
 
     def _relative(self, entries: list[Entry]) -> list[Entry]:
         start = len(self._root)
@@ -188,22 +239,59 @@ class Listing:
         ]
 
 
-def split(page: Page, prefix: str) -> list[_Range]:
-    """The ranges that follow the first page of a list; none where its names do not show where to cut."""
-    if page.following is None or not page.entries:
-        return []
+def _between(after: str, cuts: list[str], end: str | None) -> list[_Range]:
+    return [_Range(*each) for each in zip([after, *cuts], [*cuts, end], strict=True)]
+
+
+def is_nested(page: Page, prefix: str) -> bool | None:
+    """Whether the page's names are hashes in directories, and not right below ``prefix``; None if neither is so."""
+    for pattern, nested in ((_FLAT, False), (_NESTED, True)):
+        if page.entries and all(pattern.match(entry.key, len(prefix)) for entry in page.entries):
+            return nested
+    return None
+
+
+def find_cuts(page: Page, prefix: str, part: _Range | None = None) -> list[str] | None:
+    """Where to cut what follows a page into ranges of about a page each, which may be nowhere.
+
+    None where nothing follows, or the names do not show how many there are.
+
+    :param part: what the page is of; the whole list, as its first page, without it.
+    """
+    nested = is_nested(page, prefix)
     keys = [entry.key for entry in page.entries]
-    flat, nested = (all(pattern.match(key, len(prefix)) for key in keys) for pattern in (_FLAT, _NESTED))
-    if not (flat or nested) or keys != sorted(set(keys)):
+    if page.following is None or nested is None or keys != sorted(set(keys)):
+        return None
+    begin, end = 0.0 if part is None else _place(keys[0]), part.end if part is not None else None
+    done, stop = _place(keys[-1]), 1.0 if end is None else _place(end)
+    if done <= begin:
         return []
-    name = keys[-1].rpartition("/")[2]
-    done = (int(name[:12], 16) + 1) / 16**12
-    expected = len(keys) * (1 - done) / done
-    count = min(max(math.ceil(expected / (len(keys) * _FILL)), 1), _MOST_RANGES)
-    cuts = []
-    for number in range(1, count):
-        name = f"{int((done + (1 - done) * number / count) * 16**12):012x}"
-        cuts.append(f"{prefix}{name[:2]}/{name}" if nested else prefix + name)
-    ranges = [_Range(after, end) for after, end in zip([keys[-1], *cuts], [*cuts, None], strict=True)]
-    ranges[0].token = page.following
-    return ranges
+    expected = len(keys) * max(stop - done, 0.0) / (done - begin)
+    return _cuts(prefix, nested, done, stop, _ranges(expected, len(keys)))
+
+
+def _cut_again(ranges: list[_Range], part: _Range, page: Page, prefix: str) -> list[_Range]:
+    """Leave of what follows ``page`` no more than another page to ``part``; the ranges that take over the rest."""
+    cuts = find_cuts(page, prefix, part)
+    if not cuts or len(ranges) + len(cuts) > _MOST_RANGES:
+        return []
+    more = _between(cuts[0], cuts[1:], part.end)
+    part.end = cuts[0]
+    place = ranges.index(part) + 1
+    ranges[place:place] = more
+    return more
+
+
+def _ranges(expected: float, length: int) -> int:
+    """How many ranges so many keys make, with pages of ``length``."""
+    return min(max(math.ceil(expected / (length * _FILL)), 1), _MOST_RANGES)
+
+
+def _cuts(prefix: str, nested: bool, start: float, stop: float, count: int) -> list[str]:
+    names = [f"{int((start + (stop - start) * number / count) * 16**12):012x}" for number in range(1, count)]
+    return [f"{prefix}{name[:2]}/{name}" if nested else prefix + name for name in names]
+
+
+def _place(key: str) -> float:
+    """Where a hash, or its beginning, lies among all: from 0 to 1."""
+    return (int(key.rpartition("/")[2][:12], 16) + 1) / 16**12

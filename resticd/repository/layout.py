@@ -57,8 +57,12 @@ def all_blobs(directory: Directory, prefix: str, names: list[str]) -> bool:
 
 def blob_name(directory: Directory, key: str) -> str | None:
     """The restic name of a listed key of ``directory``, or None where the key is not restic's and must not be shown."""
-    rest = key[len(directory_prefix(directory)) :]
+    return blob_names(directory, [key])[0]
+
+
+def blob_names(directory: Directory, keys: list[str]) -> list[str | None]:
+    """``blob_name`` of each of many keys."""
+    start = len(directory_prefix(directory))
     if directory.type == "data":
-        match = _DATA.match(rest)
-        return match[2] if match else None
-    return rest if _FLAT.match(rest) else None
+        return [match[2] if (match := _DATA.match(key, start)) else None for key in keys]
+    return [key[start:] if _FLAT.match(key, start) else None for key in keys]

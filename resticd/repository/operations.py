@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -22,7 +22,7 @@ from resticd.errors import (
 )
 from resticd.events import Change
 from resticd.interfaces import ILeafyRemote, IPromptRemote
-from resticd.repository.layout import all_blobs, blob_key, blob_name, directory_prefix, repository_prefix
+from resticd.repository.layout import all_blobs, blob_key, blob_name, blob_names, directory_prefix, repository_prefix
 from resticd.repository.names import TYPES, Blob, Directory, Repository
 from resticd.streams import ThreadedWriter
 
@@ -149,13 +149,12 @@ class Repositories:
                 if all_blobs(directory, prefix, names):
                     yield Listed(names, sizes)
                 else:
-                    found = zip(names, sizes, strict=True)
-                    yield _columns((blob_name(directory, prefix + name), size) for name, size in found)
+                    yield _columns(blob_names(directory, [prefix + name for name in names]), sizes)
 
     async def _list_entries(self, directory: Directory) -> AsyncGenerator[Listed, None]:
         async with aclosing(self._remote.list(directory_prefix(directory))) as pages:
             async for page in pages:
-                yield _columns((blob_name(directory, entry.key), entry.size) for entry in page)
+                yield _columns(blob_names(directory, [entry.key for entry in page]), [entry.size for entry in page])
 
     async def delete(self, caller: Caller, blob: Blob) -> None:
         """Remove a file; one that is missing is a success."""
@@ -236,10 +235,12 @@ class Repositories:
         return digest.hexdigest()
 
 
-def _columns(found: Iterable[tuple[str | None, int]]) -> Listed:
-    """What is restic's of ``found``: names, None for what is not, and sizes."""
-    rows = [(name, size) for name, size in found if name is not None]
-    return Listed([name for name, _ in rows], [size for _, size in rows])
+def _columns(names: list[str | None], sizes: list[int]) -> Listed:
+    """What is restic's, of names, which are None for what is not, and sizes."""
+    if None in names:
+        kept = [(name, size) for name, size in zip(names, sizes, strict=True) if name is not None]
+        return Listed([name for name, _ in kept], [size for _, size in kept])
+    return Listed(cast("list[str]", names), sizes)
 
 
 @define

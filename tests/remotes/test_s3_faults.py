@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from conformance import Sink, Source, everything, get, put, sha256
 from support.fault_proxy import Fault, FaultProxy
 from support.s3_servers import S3Server
@@ -341,6 +342,45 @@ async def test_ranges_side_by_side(make: Any, proxy: FaultProxy, filled: set[str
     assert set(await everything(remote, "data/")) == filled
     assert 5 <= len(proxy.seen) <= 9
     assert sum("marker" in target or "start-after" in target for _, target in proxy.seen) >= 3
+
+
+@pytest.mark.parametrize("total", [150, 450, 3000])
+@pytest_twisted.ensureDeferred
+async def test_a_length_that_is_remembered(make: Any, proxy: FaultProxy, filled: set[str], total: int) -> None:
+    """The next list begins with all ranges, is whole whatever was remembered, and learns from it."""
+    remote = make(FULL, list_chunk="100", list_version="2")
+    prefix = f"{FULL.partition('/')[2]}/data/"
+    await everything(remote, "data/")
+    known = remote._listing._known[prefix]
+    assert (known.total, known.length, known.nested) == (450, 100, True)
+    remote._listing._known[prefix] = evolve(known, total=total)
+    proxy.seen.clear()
+    assert sorted(await everything(remote, "data/")) == sorted(filled)
+    assert len(proxy.seen) <= (10 if total <= 450 else 40)
+    assert remote._listing._known[prefix] == known
+    proxy.inject(Fault(target="start-after", edit=drop_the_middle, times=1000))
+    with pytest.raises(StorageError):
+        await everything(remote, "data/")
+
+
+@pytest_twisted.ensureDeferred
+async def test_lists_that_change(make: Any, proxy: FaultProxy) -> None:
+    """What comes and goes between two lists is seen, all of it gone included."""
+    remote = make(list_chunk="10", list_version="2")
+    await remote.make("")
+    stored = set(names(60))
+    await gatherResults([Deferred.fromCoroutine(put(remote, key, b"x")) for key in stored])
+    assert set(await everything(remote, "data/")) == stored
+    await gatherResults([Deferred.fromCoroutine(put(remote, key, b"x")) for key in set(names(150)) - stored])
+    await put(remote, "data/readme", b"x")
+    assert sorted(await everything(remote, "data/")) == sorted([*names(150), "data/readme"])
+    await gatherResults([remote.delete(key) for key in names(150)[5:]])
+    assert sorted(await everything(remote, "data/")) == sorted([*names(5), "data/readme"])
+    await gatherResults([remote.delete(key) for key in [*names(5), "data/readme"]])
+    assert await everything(remote, "data/") == {}
+    proxy.seen.clear()
+    assert await everything(remote, "data/") == {}
+    assert len(proxy.seen) == 1
 
 
 def drop_the_middle(body: bytes) -> bytes:

@@ -142,7 +142,7 @@ def test_both_ways_agree(pieces: list[str]) -> None:
             return None
 
     quick = outcome()
-    cut, s3_page._cut_items = s3_page._cut_items, lambda data: ([], data)
+    cut, s3_page._cut_items = s3_page._cut_items, lambda data: (s3_page._NOTHING, data)
     try:
         assert quick in (outcome(), None)
     finally:

@@ -463,3 +463,79 @@ def test_nothing_secret_is_shown() -> None:
     assert "abc" not in repr(request)
     assert "secret" not in repr(request)
     assert "http://host/path" in repr(request)
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_opened_ahead(client: HttpClient, peer: Any) -> None:
+    """So many are open when they are needed, no more for being asked again, and requests go over them."""
+    server = peer(always(lambda connection, got: connection.answer(200, b"")))
+    for _ in range(2):
+        client.warm(server.url, 3)
+    await until(lambda: len(server.connections) == 3)
+    await until(lambda: sum(map(len, client._pool._connections.values())) == 3)
+    client.warm(server.url, 3)
+    answers = [client.send(Request("GET", server.url)) for _ in range(3)]
+    for answer in answers:
+        await (await answer).read()
+    assert len(server.connections) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_opened_ahead_and_closed_by_the_peer(client: HttpClient, peer: Any) -> None:
+    """Nobody gets a connection that is closed already."""
+    server = peer(always(lambda connection, got: connection.answer(200, b"x")))
+    client.warm(server.url, 2)
+    await until(lambda: sum(map(len, client._pool._connections.values())) == 2)
+    for connection in server.connections:
+        connection.transport.loseConnection()
+    idle = [protocol for protocols in client._pool._connections.values() for protocol in protocols]
+    await until(lambda: all(protocol.state != "QUIESCENT" for protocol in idle))
+    answer = await client.send(Request("GET", server.url))
+    assert await answer.read() == b"x"
+    client.warm(server.url, 2)
+    await until(lambda: len(server.connections) == 4)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_to_open_ahead(peer: Any) -> None:
+    """Where nobody listens the request says so, and a client that is closed opens nothing any more."""
+    client = HttpClient(reactor, ClientSettings(timeout=5, contimeout=5))
+    server = peer(always(lambda connection, got: connection.answer(200, b"")))
+    client.warm("http://127.0.0.1:1/", 3)
+    await fails(client.send(Request("GET", "http://127.0.0.1:1/")), Unavailable)
+    client.warm(server.url, 3)
+    await client.close()
+    assert not client._pool._opening
+    assert not any(client._pool._connections.values())
+
+
+@pytest_twisted.ensureDeferred
+async def test_chunks_in_order(client: HttpClient, peer: Any) -> None:
+    """Small and large chunks, some sent at once and some by the transport, arrive in order at a peer that is slow."""
+    waiting: Deferred[None] = Deferred()
+
+    async def script(connection: Connection) -> None:
+        got = await connection.request()
+        connection.transport.pauseProducing()
+        await waiting
+        connection.transport.resumeProducing()
+        connection.answer(200, await connection.body(int(got.headers["content-length"])))
+
+    server = peer(script)
+    chunks = [bytes([number]) * (300_000 if number % 3 else 7) for number in range(60)]
+    data = b"".join(chunks)
+    body = StreamedBody(len(data))
+    producer = Producer()
+    body.registerProducer(producer, True)
+    sending = client.send(Request("PUT", server.url, body=body))
+    for chunk in chunks[:3]:
+        body.write(chunk)
+    await until(lambda: server.connections and not producer.paused)
+    for chunk in chunks[3:]:
+        body.write(chunk)
+    await until(lambda: producer.paused)
+    waiting.callback(None)
+    await until(lambda: not producer.paused)
+    body.release()
+    answer = await sending
+    assert await answer.read(limit=20_000_000) == data

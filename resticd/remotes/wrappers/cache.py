@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -40,6 +41,10 @@ LIFETIME = 60.0
 CAPACITY = 100_000
 
 _REMEMBERED = re.compile(r"(?:\A|/)(?:data/[0-9a-f]{2}|keys|snapshots|index)/[0-9a-f]{64}\Z")
+#: The same behind the prefixes of restic's lists, without a search in every key.
+_LISTED = re.compile(r"(?:\A|/)(?:(data)|keys|snapshots|index)/\Z")
+_IN_DATA = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\Z")
+_FLAT = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class _Known(NamedTuple):
@@ -103,14 +108,19 @@ class CacheRemote(PassingRemote):
         began = self._clock.seconds()
         self._listed[prefix] = began
         self._tidy_up()
+        remembered = _remembered_below(prefix)
         changed: set[str] = set()
         self._changes.append(changed)
         try:
             async with aclosing(self._inner.list(prefix)) as pages:
                 async for page in pages:
-                    for entry in page:
-                        if entry.key not in changed:
-                            self._learn(entry.key, _Known(entry.size, entry.modified, began))
+                    self._learn(
+                        {
+                            entry.key: _Known(entry.size, entry.modified, began)
+                            for entry in page
+                            if remembered(entry.key) and entry.key not in changed
+                        }
+                    )
                     yield page
         finally:
             # by identity: two that are empty are equal
@@ -135,20 +145,23 @@ class CacheRemote(PassingRemote):
     def stored(self, key: str, stat: Stat) -> None:
         """An upload of ours has been committed."""
         self._change(key)
-        self._learn(key, _Known(stat.size, stat.modified, self._clock.seconds()))
+        if _REMEMBERED.search(key):
+            self._learn({key: _Known(stat.size, stat.modified, self._clock.seconds())})
 
     def _is_valid(self, key: str, known: _Known) -> bool:
         if known.since + self._lifetime < self._clock.seconds():
             return False
         return all(self._listed.get(prefix, known.since) <= known.since for prefix in _prefixes(key))
 
-    def _learn(self, key: str, known: _Known) -> None:
-        if _REMEMBERED.search(key) is None:
-            return
-        self._known.pop(key, None)
-        if len(self._known) >= self._capacity:
-            del self._known[next(iter(self._known))]
-        self._known[key] = known
+    def _learn(self, found: dict[str, _Known]) -> None:
+        """Remember what is found; the oldest make room."""
+        for key in found.keys() & self._known.keys():
+            del self._known[key]
+        if (excess := len(self._known) + len(found) - self._capacity) > 0:
+            for key in [*islice(self._known, excess)]:
+                del self._known[key]
+            found = dict(islice(found.items(), max(len(found) - self._capacity, 0), None))
+        self._known.update(found)
 
     def forget(self, key: str) -> None:
         """The object was deleted, or may have been."""
@@ -165,6 +178,15 @@ class CacheRemote(PassingRemote):
         while self._known and self._known[first := next(iter(self._known))].since < oldest:
             del self._known[first]
         self._listed = {prefix: began for prefix, began in self._listed.items() if began >= oldest}
+
+
+def _remembered_below(prefix: str) -> Callable[[str], object]:
+    """Tells whether a key with the prefix is remembered."""
+    listed = _LISTED.search(prefix)
+    if listed is None:
+        return _REMEMBERED.search
+    pattern, start = _IN_DATA if listed[1] else _FLAT, len(prefix)
+    return lambda key: pattern.match(key, start)
 
 
 def _prefixes(key: str) -> Iterator[str]:
