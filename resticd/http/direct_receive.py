@@ -52,17 +52,25 @@ class _Receiver:
 
     def receive(self, wire: Wire) -> bool:
         """Receive until nothing more is there (then True), the body's end or the end of a turn."""
-        early, self._early = self._early, []
-        if early:
-            self._sink.consume(early)
         view = buffer()
+        start = self._take_early(view)
         for _ in range(TURN // BUFFER_SIZE):
-            blocked, size = wire.receive_into(view[: min(self.left, BUFFER_SIZE)])
+            blocked, size = wire.receive_into(view[start : start + min(self.left, BUFFER_SIZE - start)])
             self.left -= size
-            if size:
-                self._sink.consume([view[:size]])
+            if start + size:
+                self._sink.consume([view[: start + size]])
+            start = 0
             if blocked:
                 return True
             if not self.left:
                 break
         return False
+
+    def _take_early(self, view: memoryview) -> int:
+        """Put what came with the headers to where the rest will follow, so that it is handed on in whole buffers."""
+        early, self._early = b"".join(self._early), []
+        if len(early) >= len(view):
+            self._sink.consume([early])
+            return 0
+        view[: len(early)] = early
+        return len(early)

@@ -77,21 +77,28 @@ class DirectWrites:
 class DirectFile:
     """A new file that is written around the page cache, in whole pieces from page-aligned memory.
 
-    What is no whole piece, at the end, goes through the page cache, and so does all that follows a write that the
-    kernel finds unfit. By one thread at a time.
+    Large memoryviews are taken for such memory, as those of ``http.direct`` are; everything else is gathered. What is
+    no whole piece, at the end, goes through the page cache, and so does all that follows a write that the kernel finds
+    unfit. By one thread at a time.
     """
 
     def __init__(self, fd: int, writes: DirectWrites) -> None:
         self._fd = fd
         self._writes = writes
         self._direct = True
-        self._buffer = _take_buffer()
+        self._buffer = memoryview(b"")
         self._filled = 0
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Take the next bytes. Raises ``OSError``."""
         for chunk in chunks:
             view = memoryview(chunk)
+            if isinstance(chunk, memoryview) and len(view) >= PIECE and not self._filled:
+                whole = len(view) - len(view) % BLOCK
+                self._put(view[:whole])
+                view = view[whole:]
+            if view and not self._buffer:
+                self._buffer = _take_buffer()
             while view:
                 size = min(len(view), PIECE - self._filled)
                 self._buffer[self._filled : self._filled + size] = view[:size]
@@ -112,7 +119,10 @@ class DirectFile:
         self._buffer = memoryview(b"")
 
     def _flush(self) -> None:
-        data, self._filled = self._buffer[: self._filled], 0
+        size, self._filled = self._filled, 0
+        self._put(self._buffer[:size])
+
+    def _put(self, data: memoryview) -> None:
         while data:
             started = time.monotonic()
             try:

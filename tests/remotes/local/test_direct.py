@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 
@@ -72,6 +73,24 @@ def test_pieces_and_a_rest(scene: Scene, flags: list[tuple[bool, int]], rest: in
     data = os.urandom(2 * MIB + rest)
     assert store(scene, [data[at : at + step] for at in range(0, len(data), step)]) == data
     assert flags == [(True, PIECE)] * 8 + [(False, rest)] * bool(rest)
+
+
+def test_memory_that_is_fit(scene: Scene, flags: list[tuple[bool, int]]) -> None:
+    """Large pieces of page-aligned memory are written as they are, up to the last whole block, until something is not."""
+    data = os.urandom(4 * MIB)
+    view = memoryview(mmap.mmap(-1, len(data)))
+    view[:] = data
+    assert store(scene, [view[:MIB], view[MIB : 3 * MIB + 100], view[3 * MIB + 100 :]]) == data
+    assert flags == [(True, MIB), (True, 2 * MIB), *[(True, PIECE)] * 4]
+
+
+def test_memory_that_looks_fit(scene: Scene, flags: list[tuple[bool, int]]) -> None:
+    """The kernel refuses an address that is no multiple of a block, and the page cache takes it."""
+    data = os.urandom(2 * MIB)
+    odd = memoryview(mmap.mmap(-1, 2 * MIB + BLOCK))[1 : 1 + 2 * MIB]
+    odd[:] = data
+    assert store(scene, [odd]) == data
+    assert flags == [(True, 2 * MIB), (False, 2 * MIB)]
 
 
 def test_a_kernel_that_finds_it_unfit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
