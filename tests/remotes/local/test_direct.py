@@ -76,7 +76,7 @@ def test_pieces_and_a_rest(scene: Scene, flags: list[tuple[bool, int]], rest: in
 
 
 def test_memory_that_is_fit(scene: Scene, flags: list[tuple[bool, int]]) -> None:
-    """Large pieces of page-aligned memory are written as they are, up to the last whole block, until something is not."""
+    """Large pieces of page-aligned memory are written as they are, up to the last whole block."""
     data = os.urandom(4 * MIB)
     view = memoryview(mmap.mmap(-1, len(data)))
     view[:] = data
