@@ -275,6 +275,10 @@ class IAuthenticator(Interface):
         """
 
 
+class IVerifyingUpload(IUpload):
+    """An upload whose bytes the remote itself compares with the ``sha256`` of ``begin`` before it stores them."""
+
+
 class IBlockingSink(Interface):
     """An upload whose bytes may also be handed over by a worker itself, without a detour through the reactor.
 

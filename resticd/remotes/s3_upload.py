@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from resticd.errors import AlreadyExists, Corrupt, NotFound, StorageError
-from resticd.interfaces import IUpload, Stat
+from resticd.interfaces import IUpload, IVerifyingUpload, Stat
 from resticd.remotes.claimed_upload import ClaimedUpload
 from resticd.remotes.kept_body import KeptBody
 from resticd.remotes.s3_api import S3Api, key_headers, object_headers
@@ -206,6 +206,8 @@ class StreamedUpload(S3Upload):
         self._size = size
         self._body = StreamedBody(size)
         self._answer: Deferred[Response] | None = None
+        if target.manners.checks_checksum:
+            alsoProvides(self, IVerifyingUpload)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``."""

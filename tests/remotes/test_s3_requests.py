@@ -11,15 +11,18 @@ from uuid import uuid4
 import botocore.auth
 import pytest
 import pytest_twisted
-from conformance import everything, get, put, sha256
+from conformance import Source, everything, get, put, sha256
 from support.fault_proxy import Fault, FaultProxy
 from support.s3_servers import DOMAIN, S3Server
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from resticd.errors import NotFound, StorageError
+from resticd.errors import Corrupt, NotFound, StorageError
 from resticd.remotes.s3 import S3Remote, make_s3
 from resticd.remotes.s3_manners import Manners
+from resticd.remotes.wrappers import verifying
+from resticd.remotes.wrappers.cache import CacheRemote
+from resticd.remotes.wrappers.verifying import VerifyingRemote
 from resticd.streams import Span
 from resticd.transport.proxies import Proxies, Proxy
 from resticd.transport.settings import ClientSettings
@@ -308,6 +311,35 @@ async def test_another_checksum_in_the_answer(make: Any, proxy: FaultProxy, data
     proxy.inject(Fault(on="PUT", status=200, headers=(other,)))
     with pytest.raises(StorageError):
         await put(remote, "a", data)
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["by the server", "here"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "with a cache"])
+@pytest_twisted.ensureDeferred
+async def test_who_compares_the_hash(
+    make: Any, proxy: FaultProxy, workers: Workers, monkeypatch: pytest.MonkeyPatch, asked: bool, wrapped: bool
+) -> None:
+    """The server where it was found to do so, and then it is not done here; nothing that is wrong is stored anyhow."""
+    remote = make()
+    await know(remote, proxy)
+    assert remote._server.known == Manners(conditional=True, takes_checksum=True, checks_checksum=True)
+    if not asked:
+        remote._server.known = Manners(conditional=True, takes_checksum=True, checks_checksum=False)
+    hashed: list[object] = []
+    update = verifying._VerifyingUpload._update
+    monkeypatch.setattr(
+        verifying._VerifyingUpload, "_update", lambda self, chunks: (hashed.append(chunks), update(self, chunks))
+    )
+    outer = VerifyingRemote(CacheRemote(remote, reactor) if wrapped else remote, workers)
+    await put(outer, sha256(LARGE), LARGE)
+    assert bool(hashed) != asked
+    upload = await outer.begin(sha256(b"other"), len(LARGE), sha256(b"other"))
+    await Source(upload, LARGE).start()
+    with pytest.raises(Corrupt):
+        await upload.commit()
+    assert await get(outer, sha256(LARGE)) == LARGE
+    with pytest.raises(NotFound):
+        await remote.stat(sha256(b"other"))
 
 
 @pytest_twisted.ensureDeferred

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
-from resticd.interfaces import Capabilities, Entry, IBody, IDirectories, IRemote, IUpload, Stat, Usage
+from resticd.interfaces import Capabilities, Entry, IBody, IDirectories, IRemote, IUpload, IVerifyingUpload, Stat, Usage
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProducer
@@ -81,6 +81,8 @@ class PassingUpload:
 
     def __init__(self, inner: IUpload) -> None:
         self._inner = inner
+        if IVerifyingUpload.providedBy(inner):
+            alsoProvides(self, IVerifyingUpload)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``."""

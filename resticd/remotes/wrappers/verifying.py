@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from resticd.errors import Corrupt
-from resticd.interfaces import Capabilities, IRemote, IUpload, Stat
+from resticd.interfaces import Capabilities, IRemote, IUpload, IVerifyingUpload, Stat
 from resticd.remotes.wrappers.passing import PassingRemote
 from resticd.streams import ThreadedWriter
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @implementer(IRemote)
 class VerifyingRemote(PassingRemote):
-    """Hashes uploads in workers while they go to ``inner``, and commits there only what matches.
+    """Hashes uploads in workers while they go to ``inner``, and commits there only what matches; but for those that are
+    compared there (``IVerifyingUpload``).
 
     Nothing more is held back here: nothing is visible before ``commit`` is the promise of every upload.
     """
@@ -44,7 +45,13 @@ class VerifyingRemote(PassingRemote):
         if sha256 is None or self._inner.capabilities.verifies_hash:
             return beginning
         expected = sha256
-        return beginning.addCallback(lambda upload: cast(IUpload, _VerifyingUpload(upload, self._workers, expected)))
+
+        def verified(upload: IUpload) -> IUpload:
+            if IVerifyingUpload.providedBy(upload):
+                return upload
+            return cast(IUpload, _VerifyingUpload(upload, self._workers, expected))
+
+        return beginning.addCallback(verified)
 
 
 @implementer(IPushProducer)
