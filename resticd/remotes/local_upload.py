@@ -35,7 +35,7 @@ TEMPORARY_SUFFIX = ".tmp"
 #: Linux's IOV_MAX.
 _MAX_VECTORS = 1024
 #: How often a temporary file is made anew that somebody removed at once, or whose directory was.
-_ATTEMPTS = 5
+_ATTEMPTS = 50
 
 
 def temporary_name() -> str:
