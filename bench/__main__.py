@@ -28,13 +28,17 @@ from bench.work import KEPT, LONG, REAL_ONLY, WORK, long_rounds, perform, prepar
 
 
 def measure(names: list[str], peers: list[Peer], rounds: int) -> report.Results:
-    """Every piece of work in turn, in each of its rounds with every peer in turn."""
+    """Every piece of work in turn, in each of its rounds with every peer in turn.
+
+    Each round begins with another peer: what one leaves to the disk is the next one's burden.
+    """
     corpus = Corpus(RESULTS / "corpus")
     prepare(corpus, names)
     results: report.Results = {}
     for name in names:
         for number in range(long_rounds(rounds) if name in LONG else rounds):
-            for peer in peers:
+            first = number % len(peers)
+            for peer in (*peers[first:], *peers[:first]):
                 if peer.kind == "null" and name in REAL_ONLY:
                     continue
                 print(f"{name}, round {number + 1}: {peer.name}", file=sys.stderr)
