@@ -15,7 +15,7 @@ from bench.work import Sample, long_rounds
 PREAMBLE = """\
 ## A local directory
 
-Made by `make bench`, which measures the servers in turn (A B C A B C …) on the same work and rewrites this section.
+Made by `make bench`, which measures the servers in turn (A B C, B C A …) on the same work and rewrites this section.
 Each figure is the median of its rounds, in brackets the lowest and the highest. All servers run as they come, over a
 local directory, without TLS and login where the work does not say otherwise: rest-server and resticd check the hash of
 each upload and sync it to the disk, rclone does neither.
