@@ -126,7 +126,8 @@ class TemporaryFile:
             try:
                 fd = os.open(path, flags, 0o600)
             except FileNotFoundError:
-                self._place.make_directories(self._target.parent)
+                with suppress(FileNotFoundError):  # they are being tidied away as they are made
+                    self._place.make_directories(self._target.parent)
                 continue
             try:
                 if _lock(fd):
