@@ -18,10 +18,10 @@ PEERS := .peers
 DIST := dist
 RELEASE ?=
 # Debian packages: of the environment, and of programs that only the tests use (systemd: systemd-socket-activate;
-# memcached: Swift; groff-base: manual pages; openssh-server: SFTP; nghttp2: HTTP/2; zsh: completions; apache2 and
-# lighttpd: WebDAV servers).
+# memcached: Swift; groff-base: manual pages; openssh-server: SFTP; nghttp2: HTTP/2; openssl: a TLS client that changes
+# its keys; zsh: completions; apache2 and lighttpd: WebDAV servers).
 VENV_PACKAGES := python3-venv
-TEST_PACKAGES := systemd haproxy groff-base logrotate memcached openssh-server apache2-bin lighttpd lighttpd-mod-webdav nghttp2-client nghttp2-proxy zsh
+TEST_PACKAGES := systemd openssl haproxy groff-base logrotate memcached openssh-server apache2-bin lighttpd lighttpd-mod-webdav nghttp2-client nghttp2-proxy zsh
 
 # What builds the Debian package, and what tests it as root: these lay and check a small Debian.
 DEB_PACKAGES := build-essential debhelper dh-virtualenv python3 python3-venv

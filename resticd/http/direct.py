@@ -13,10 +13,11 @@ from collections.abc import Callable
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
 from zope.interface import implementer
+
+from resticd.http.wire import at_rest
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorFDSet
@@ -51,14 +52,7 @@ def send_now(transport: Any, parts: list[bytes | memoryview]) -> None:
 
     Saves a fifth of a request for 4 KiB. What the socket does not take is the transport's to send.
     """
-    if (
-        isinstance(transport, tcp.Connection)
-        and not transport.TLS
-        and transport.offset == len(transport.dataBuffer)
-        and not transport._tempDataBuffer
-        and not transport.disconnecting
-        and not transport.disconnected
-    ):
+    if at_rest(transport) and transport.offset == len(transport.dataBuffer) and not transport._tempDataBuffer:
         try:
             sent = transport.socket.sendmsg(parts) if parts[-1] else transport.socket.send(parts[0])
         except OSError:

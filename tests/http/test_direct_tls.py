@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
@@ -78,14 +77,6 @@ class Served:
     @property
     def files(self) -> list[Path]:
         return [path for path in self.store.rglob("*") if path.is_file()]
-
-
-@pytest.fixture
-def workers() -> Iterator[Workers]:
-    made = Workers(reactor)
-    made.start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture
@@ -436,7 +427,6 @@ async def test_what_is_asked_of_a_lent_transport_waits(
         assert transports[0]._tlsConnection is None
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 @pytest_twisted.ensureDeferred
 async def test_new_keys_in_the_middle_of_bodies(serving: Callable[..., Any]) -> None:
     """TLS 1.3, section 4.6.3, with OpenSSL's own client: K is a new key that asks for one of ours."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.client import HTTPResponse
 from pathlib import Path
@@ -35,14 +35,6 @@ NAME = hashlib.sha256(BODY).hexdigest()
 
 class Sink:
     def emit(self, event: object) -> None: ...
-
-
-@pytest.fixture
-def workers() -> Iterator[Workers]:
-    made = Workers(reactor)
-    made.start()
-    yield made
-    made.stop()
 
 
 @asynccontextmanager

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.producers import Producer
 from twisted.internet import main
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
 
 from resticd.listeners.stdio import WRITE_HIGH, _Reader, _Writer
 
@@ -38,23 +37,6 @@ class Process:
 
     def childConnectionLost(self, name: str, reason: object) -> None:
         self.lost.append(name)
-
-
-@implementer(IPushProducer)
-class Producer:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.told.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.told.append("resume")
-
-    def stopProducing(self) -> None:
-        self.told.append("stop")
 
 
 class Pipe:
