@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import AsyncGenerator, Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
 from twisted.internet.interfaces import (
@@ -207,7 +207,7 @@ class IDirectories(Interface):
 class IPromptRemote(IRemote):
     """A remote that can tell some things at once, without a Deferred, because they are in memory.
 
-    Neither method may wait, and both may always return None: that says nothing but to ask the other way.
+    No method may wait, and all may always return None: that says nothing but to ask the other way.
     """
 
     def prompt_stat(key: str) -> Stat | None:
@@ -215,6 +215,13 @@ class IPromptRemote(IRemote):
 
     def prompt_read(key: str, span: Span | None, most: int) -> Piece | None:
         """As ``open`` and ``deliver``, of not more than ``most`` bytes. They hold until the next call."""
+
+    def prompt_store(key: str, sha256: str | None, data: bytes) -> Coroutine[Deferred[Any], Any, bool] | None:
+        """As ``begin``, ``write`` and ``commit`` of a new file. Not to be cancelled.
+
+        Returns whether it is stored. If not, nothing is left of it, and the other way will tell why. Raises
+        ``StorageError`` as ``commit`` does.
+        """
 
 
 @frozen

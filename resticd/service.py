@@ -16,6 +16,7 @@ from resticd.assembly import make_log, needs_restart, resolve_remote
 from resticd.config.connection import shown
 from resticd.errors import ConfigurationError
 from resticd.options import Options, fail
+from resticd.reactor import install
 from resticd.sd_notify import SIGN_SECONDS, Notifier
 from resticd.serving import Serving
 from resticd.signals import not_reloaded, on_signal, say_failed, say_reloaded
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 def makeService(options: Options) -> ResticdService | Supervisor:
     """What ``twistd resticd`` runs. Ends the program where the settings cannot work."""
+    install()
     from twisted.internet import reactor
 
     try:

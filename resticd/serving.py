@@ -27,6 +27,7 @@ from resticd.observe.audit import AuditLog
 from resticd.observe.levels import Level
 from resticd.observe.log import LogSink
 from resticd.observe.sinks import Sinks
+from resticd.reactor import choose
 from resticd.workers import Workers
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Serving:
         shared: Shared = ALONE,
     ) -> None:
         self.settings = settings
+        choose(reactor, settings.without)
         self.workers = Workers(reactor)
         self.stats = make_stats(settings, reactor)
         is_alone = shared is ALONE

@@ -15,6 +15,9 @@ def serve(argv: Sequence[str]) -> int:
     """Serve until a signal comes or, with ``--stdio``, until standard input is closed. Returns the exit status."""
     gc.disable()  # as in ``cli.run``
     settings = read_settings(argv)
+    from resticd.reactor import install
+
+    install()
     from twisted.internet import reactor as installed
 
     from resticd.assembly import make_log

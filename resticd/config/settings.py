@@ -36,6 +36,7 @@ FACILITIES = (
 #: What is done for speed alone, each in a module of its own.
 TECHNIQUES = (
     "lane",
+    "quick-events",
     "direct-receive",
     "direct-send",
     "small-uploads",

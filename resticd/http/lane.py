@@ -187,7 +187,10 @@ class Lane:
     def _store(self, turn: Turn, blob: Blob, data: bytes) -> bool:
         """Begin to store the body, if that can be done in one step. The connection waits meanwhile."""
         channel = turn.channel
-        storing = self._repositories.prompt_store(turn.memory.caller, blob, turn.asked.body)
+        try:
+            storing = self._repositories.prompt_store(turn.memory.caller, blob, turn.asked.body)
+        except ResticdError:
+            return False
         if storing is None:
             return False
 

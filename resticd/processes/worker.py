@@ -188,6 +188,9 @@ def main(descriptor: int) -> None:
         signal.signal(number, _nothing)
     # Beside the end of the channel, for a worker that is busy.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    from resticd.reactor import install
+
+    install()
     from twisted.internet import reactor as installed
 
     reactor: Any = installed

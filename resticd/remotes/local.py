@@ -5,10 +5,10 @@ from __future__ import annotations
 import builtins
 import os
 import stat
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -147,6 +147,12 @@ class LocalRemote:
     def prompt_read(self, key: str, span: Span | None, most: int) -> Piece | None:
         """See ``IPromptRemote``."""
         return self._prompt.read(key, span, most) if self._promptly else None
+
+    def prompt_store(self, key: str, sha256: str | None, data: bytes) -> Coroutine[Deferred[Any], Any, bool] | None:
+        """See ``IPromptRemote``."""
+        if self._ring is None or not self._ring.usable or len(data) > self._small:
+            return None
+        return self._ring.put(key, sha256, data)
 
     async def list(self, prefix: str) -> AsyncGenerator[list[Entry], None]:
         """See ``IRemote``. One directory and the names of those that wait are in memory at a time."""

@@ -31,6 +31,8 @@ _SYS_SETUP, _SYS_ENTER, _SYS_REGISTER = 425, 426, 427
 _REGISTER_EVENTFD, _REGISTER_FILES_UPDATE, _REGISTER_FILES2 = 4, 6, 13
 _REGISTER_SPARSE = 1
 _OFF_SQES = 0x10000000
+# What is done on the way into the kernel anyway is not worth interrupting the interpreter for.
+_COOP_TASKRUN = 1 << 8
 _FEAT_SINGLE_MMAP, _FEAT_CQE_SKIP = 1 << 0, 1 << 11
 _FIXED_FILE, _LINK, _CQE_SKIP_SUCCESS = 1 << 0, 1 << 2, 1 << 6
 
@@ -135,7 +137,7 @@ class Ring:
 
     def __init__(self, reactor: IReactorFDSet) -> None:
         self._reactor = reactor
-        parameters = _Params()
+        parameters = _Params(flags=_COOP_TASKRUN)
         self._fd = _call(_SYS_SETUP, ctypes.c_uint(_ENTRIES), ctypes.byref(parameters))
         self._event = -1
         try:

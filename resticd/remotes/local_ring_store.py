@@ -28,15 +28,12 @@ from resticd.remotes.local_ring import (
     RENAMEAT,
     WRITE,
     Call,
-    Results,
     Ring,
     address_of,
 )
 from resticd.remotes.local_upload import temporary_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from resticd.interfaces import IReactor
     from resticd.remotes.local_place import Place
     from resticd.remotes.local_prompt import PromptReader
@@ -58,39 +55,52 @@ class RingStore:
 
     def __init__(self, place: Place, prompt: PromptReader, workers: Workers) -> None:
         self._place = place
+        self._root = os.fsencode(place.root) + b"/"
         self._prompt = prompt
         self._workers = workers
         self._ring: Ring | None = None
         self._over = False
 
+    @property
+    def usable(self) -> bool:
+        """Whether it is worth trying."""
+        return not self._over
+
     async def store(self, key: str, sha256: str | None, data: bytes) -> Stat | None:
+        """As ``put``. Returns what is stored, None where nothing is."""
+        if not await self.put(key, sha256, data):
+            return None
+        return self._prompt.stat(key) or Stat(len(data))
+
+    async def put(self, key: str, sha256: str | None, data: bytes) -> bool:
         """Store ``data`` under ``key``, if that is free, durably. Not to be cancelled.
 
-        Returns None where it has to be tried the other way; nothing of it is left then. Raises ``StorageError`` where
+        Returns False where it has to be tried the other way; nothing of it is left then. Raises ``StorageError`` where
         the file is visible and stays, but its directory cannot be synced.
         """
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-            return None
+            return False
         ring = self._usable_ring()
         if ring is None:
-            return None
-        target = self._place.root / key
-        temporary = target.parent / temporary_name()
+            return False
+        target = self._root + os.fsencode(key)
+        directory = target[: target.rindex(b"/")]
+        temporary = b"%b/%b" % (directory, temporary_name().encode())
         try:
-            results = await self._run(ring, data, temporary, target)
+            results = await ring.run(*_chain(data, directory, temporary, target))
         except OSError as error:
             self._do_without(error)
-            return None
+            return False
         if results.get(_RENAME, -1) < 0:
             failed, result = min(results.items())
             if result < 0 and result not in _USUAL:
                 self._do_without(OSError(-result, os.strerror(-result)))
             if failed > _CREATE:
                 await self._workers.run(_remove, temporary)
-            return None
+            return False
         if results[_SYNC_DIRECTORY] < 0:
-            await self._workers.run(self._sync, key, target.parent)
-        return self._prompt.stat(key) or Stat(len(data))
+            await self._workers.run(self._sync, key)
+        return True
 
     def stop(self) -> Deferred[None]:
         """Fires when nothing runs any more."""
@@ -114,34 +124,39 @@ class RingStore:
         self._log.debug("io_uring is not used any more: {error}", error=error.strerror)
         self._over = True
 
-    def _run(self, ring: Ring, data: bytes, temporary: Path, target: Path) -> Deferred[Results]:
-        old, new, parent = (os.fsencode(path) for path in (temporary, target, target.parent))
-        old_at = address_of(old)
-        creation = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        new_directory = AT_FDCWD & 0xFFFFFFFF
-        chain = (
-            Call(OPENAT, address=address_of(parent), options=os.O_RDONLY | os.O_DIRECTORY, file=0),
-            Call(OPENAT, address=old_at, length=0o600, options=creation, file=1),
-            Call(WRITE, fd=1, of_chain=True, address=address_of(data), length=len(data), options=_RWF_SYNC),
-            Call(CLOSE, file=1),
-            Call(
-                RENAMEAT,
-                address=old_at,
-                length=new_directory,
-                other=address_of(new),
-                options=RENAME_NOREPLACE,
-                told=True,
-            ),
-            Call(FSYNC, fd=0, of_chain=True, told=True),
-        )
-        return ring.run(chain, (data, old, new, parent))
-
-    def _sync(self, key: str, directory: Path) -> None:
+    def _sync(self, key: str) -> None:
         with our_errors(f"storing {key}"):
-            self._place.sync_directory(directory)
+            self._place.sync_directory((self._place.root / key).parent)
 
 
-def _remove(path: Path) -> None:
+def _chain(data: bytes, directory: bytes, temporary: bytes, target: bytes) -> tuple[tuple[Call, ...], bytes]:
+    """The calls, and what their addresses lie in: one piece, since every address that is asked for costs a
+    microsecond.
+    """
+    memory = b"\0".join((directory, temporary, target, data))
+    directory_at = address_of(memory)
+    temporary_at = directory_at + len(directory) + 1
+    target_at = temporary_at + len(temporary) + 1
+    data_at = target_at + len(target) + 1
+    chain = (
+        Call(OPENAT, address=directory_at, options=os.O_RDONLY | os.O_DIRECTORY, file=0),
+        Call(OPENAT, address=temporary_at, length=0o600, options=os.O_WRONLY | os.O_CREAT | os.O_EXCL, file=1),
+        Call(WRITE, fd=1, of_chain=True, address=data_at, length=len(data), options=_RWF_SYNC),
+        Call(CLOSE, file=1),
+        Call(
+            RENAMEAT,
+            address=temporary_at,
+            length=AT_FDCWD & 0xFFFFFFFF,
+            other=target_at,
+            options=RENAME_NOREPLACE,
+            told=True,
+        ),
+        Call(FSYNC, fd=0, of_chain=True, told=True),
+    )
+    return chain, memory
+
+
+def _remove(path: bytes) -> None:
     """What cannot be removed the next sweep removes."""
     with suppress(OSError):
-        path.unlink()
+        os.unlink(path)  # noqa: PTH108 - bytes

@@ -113,23 +113,22 @@ class Repositories:
         """As ``store``, ``write`` and ``commit`` in one step, where the remote may be so prompt; else None.
 
         Returns whether it is stored by this step. If not, nothing is left and the sink has heard nothing: it is to be
-        tried, and refused, in the other way.
+        tried, and refused, in the other way. Raises ``Forbidden``.
         """
-        return None if self._prompt is None else self._store_whole(caller, blob, data)
+        if self._prompt is None:
+            return None
+        self._policy.check_store(caller, blob)
+        storing = self._prompt.prompt_store(blob_key(blob), None if blob.is_config else blob.name, data)
+        return None if storing is None else self._note_stored(storing, change_of(caller, "store", blob, len(data)))
 
-    async def _store_whole(self, caller: Caller, blob: Blob, data: bytes) -> bool:
+    async def _note_stored(self, storing: Coroutine[Deferred[Any], Any, bool], change: Change) -> bool:
         try:
-            self._policy.check_store(caller, blob)
-            upload = await self._remote.begin(blob_key(blob), len(data), None if blob.is_config else blob.name)
-            try:
-                upload.write(data)
-                await upload.commit()
-            finally:
-                await upload.abort()
+            stored = await storing
         except ResticdError:
             return False
-        self._sink.emit(change_of(caller, "store", blob, len(data)))
-        return True
+        if stored:
+            self._sink.emit(change)
+        return stored
 
     async def list(self, caller: Caller, directory: Directory) -> AsyncGenerator[Listed, None]:
         """All files of a type, as pages without empty ones; what is not restic's is left out.

@@ -396,6 +396,7 @@ async def stage(tmp_path: Path, workers: Workers) -> AsyncGenerator[Stage, None]
     fill(tmp_path / "store")
     remote = LocalRemote(tmp_path / "store", workers)
     await remote.start()
+    await remote._swept()  # which takes the file of an upload that comes meanwhile for a leftover
     events: list[object] = []
     sink = SimpleNamespace(emit=events.append)
     repositories = Repositories(remote, Policy(), workers, sink)
