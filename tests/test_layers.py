@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "listeners": {"http"},
     "config": {"remotes.registry"},
     "sd_notify": set(),
+    "reactor": set(),
     "processes": {"auth", "observe", "remotes.claims"},
     "signals": {"config"},
 }

@@ -103,7 +103,7 @@ class Channel(HTTPChannel):
     def requestDone(self, request: Request) -> None:
         """A request is answered."""
         self._used = True
-        pipelined = bool(self._dataBuffer)
+        pipelined = any(self._dataBuffer)  # HTTPChannel puts an empty piece there behind every body
         super().requestDone(request)
         self._at_rest = bool(self.persistent) and not (pipelined or self.requests or self._buffer)
 
