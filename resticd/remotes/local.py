@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Entries on a page of a list.
 PAGE = 1000
+#: … and at least, where whole directories are listed and more are there. Each page is a turn of a worker.
+LEAVES = 4000
 
 # In the class ``list`` is a method.
 Waiting = list[tuple[str, Way]]
@@ -190,10 +192,10 @@ class LocalRemote:
                 yield Leaves(listing.prefix, listing.names, listing.sizes)
 
     def _read_directories(self, waiting: Waiting) -> Listings:
-        """As many of the directories that wait as make a page or more; what lies in them waits then."""
+        """As many of the directories that wait as hold ``LEAVES`` or more; what lies in them waits then."""
         listings: Listings = []
         files = 0
-        while waiting and files < PAGE:
+        while waiting and files < LEAVES:
             listing = read_directory(self._place, *waiting.pop(), memory=self._memory)
             waiting += [(directory, listing.way) for directory in listing.directories]
             listings.append(listing)

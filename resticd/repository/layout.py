@@ -42,15 +42,16 @@ def all_blobs(directory: Directory, prefix: str, names: list[str]) -> bool:
     :param prefix: of a directory at or below that of ``directory``.
     """
     rest = prefix[len(directory_prefix(directory)) :]
-    if directory.type == "data":
-        if not _DATA_DIRECTORY.fullmatch(rest) or {name[:2] for name in names} - {rest[:2]}:
-            return False
-    elif rest:
+    if (directory.type == "data" and not _DATA_DIRECTORY.fullmatch(rest)) or (directory.type != "data" and rest):
+        return False
+    if not set(map(len, names)) <= {64}:
         return False
     text = "".join(names)
+    if rest and (text[::64] != rest[0] * len(names) or text[1::64] != rest[1] * len(names)):
+        return False
     try:
         # Spaces and upper case do not come back as they were.
-        return set(map(len, names)) <= {64} and bytes.fromhex(text).hex() == text
+        return bytes.fromhex(text).hex() == text
     except ValueError:
         return False
 
