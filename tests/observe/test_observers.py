@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper, Logger, LogPublisher, textFileLogObserver
@@ -144,7 +145,7 @@ def test_lines_may_come_without_the_logger(place: Place, form: Callable[[Entry],
     """They look, and are cleaned of secrets, as if the logger had brought them."""
     observer = LogObserver(threshold, Scrubber(["topsecret"]), form, place)
     line, fields = "GET /?a=topsecret 200", {"uri": "/topsecret", "status": 200}
-    observer.put("resticd.access", line, lambda: fields)
+    observer.put("resticd.access", lambda: line, lambda: fields)
     direct = list(place.lines)
     log = Logger(namespace="resticd.access", observer=observer)
     log.info("{line}", line=line, fields=lambda: fields)
@@ -160,21 +161,21 @@ def test_lines_of_a_turn_are_written_together(place: Place) -> None:
     observer = LogObserver(Level.INFO, Scrubber(), plain_form, place, calls.append)
     log = Logger(namespace="resticd.x", observer=observer)
     for line in ("one", "two"):
-        observer.put("resticd.access", line, dict)
+        observer.put("resticd.access", partial(str, line), dict)
     assert not place.lines
     assert len(calls) == 1
     calls.pop()()
     assert place.lines == ["INFO  : one\nINFO  : two"]
-    observer.put("resticd.access", "three", dict)
+    observer.put("resticd.access", lambda: "three", dict)
     log.info("four")
-    observer.put("resticd.access", "five", dict)
+    observer.put("resticd.access", lambda: "five", dict)
     observer.reopen()
     for call in calls:
         call()
     assert place.lines[1:] == ["INFO  : three", "INFO  : four", "INFO  : five"]
     place.full = True
     for line in ("six", "seven"):
-        observer.put("resticd.access", line, dict)
+        observer.put("resticd.access", partial(str, line), dict)
     observer.flush()
     place.full = False
     log.info("eight")
