@@ -43,6 +43,7 @@ TECHNIQUES = (
     "ring-uploads",
     "direct-writes",
     "prompt-reads",
+    "open-files",
     "directory-memory",
     "bulk-tls",
     "direct-tls",

@@ -32,6 +32,7 @@ from resticd.remotes.local_body import LocalBody
 from resticd.remotes.local_direct import DirectWrites
 from resticd.remotes.local_errors import our_errors
 from resticd.remotes.local_memory import DirectoryMemory
+from resticd.remotes.local_open import OpenFiles
 from resticd.remotes.local_place import Place
 from resticd.remotes.local_prompt import PromptReader
 from resticd.remotes.local_ring_store import RingStore
@@ -47,6 +48,8 @@ from resticd.remotes.local_tree import (
 from resticd.remotes.local_upload import LocalUpload, RunningUploads, TemporaryFile
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
     from resticd.streams import Span
     from resticd.workers import Workers
 
@@ -60,7 +63,7 @@ Waiting = list[tuple[str, Way]]
 Listings = list[Listing]
 
 #: What is done for speed alone, by the name under which a remote can do without it.
-TECHNIQUES = ("small-uploads", "ring-uploads", "direct-writes", "prompt-reads", "directory-memory")
+TECHNIQUES = ("small-uploads", "ring-uploads", "direct-writes", "prompt-reads", "open-files", "directory-memory")
 
 _MISSING = "there is no such file"
 
@@ -83,7 +86,8 @@ class LocalRemote:
         self._root = self._place.root
         self._workers = workers
         self._uploads = RunningUploads()
-        self._prompt = PromptReader(self._root)
+        kept = None if "open-files" in without else OpenFiles(cast("IReactorTime", workers.reactor).callLater)
+        self._prompt = PromptReader(self._root, kept)
         self._promptly = "prompt-reads" not in without
         self._direct = None if "direct-writes" in without else DirectWrites(self._prompt)
         self._ring = None if "ring-uploads" in without else RingStore(self._place, self._prompt, workers)
@@ -118,6 +122,7 @@ class LocalRemote:
         await self._workers.run(self._uploads.abort_all)
         if self._ring is not None:
             await self._ring.stop()
+        self._prompt.close()
         await self._swept()
 
     def _swept(self) -> Deferred[None]:

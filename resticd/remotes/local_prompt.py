@@ -18,6 +18,7 @@ from resticd.interfaces import Piece, Stat
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from resticd.remotes.local_open import OpenFiles
     from resticd.streams import Span
 
 # linux/openat2.h, asm-generic/unistd.h (the number is the same on all architectures)
@@ -48,10 +49,14 @@ _libc = ctypes.CDLL(None)
 
 
 class PromptReader:
-    """Files below ``root``."""
+    """Files below ``root``.
 
-    def __init__(self, root: Path) -> None:
+    :param files: leaves files open for a moment; None closes them at once.
+    """
+
+    def __init__(self, root: Path, files: OpenFiles | None = None) -> None:
         self._root = os.fsencode(root) + b"/"
+        self._files = files
         #: what file system is on a device (linux/magic.h), by the device
         self._devices: dict[int, int] = {}
         #: Else nothing is told promptly: a look at the root may wait for a server already.
@@ -85,24 +90,50 @@ class PromptReader:
 
     def stat(self, key: str) -> Stat | None:
         """Size and time of a file, where they can be had at once."""
-        about = self._look(self._root + key.encode())
-        if about is None or not stat.S_ISREG(about.st_mode):
+        found = self._find(_LOOK_AT, key)
+        if found is None:
             return None
+        fd, about = found
+        self._done(_LOOK_AT, key, fd, about)
         return Stat(about.st_size, about.st_mtime)
 
-    def root(self) -> os.stat_result | None:
-        """What is at the path of the root, where it can be had at once."""
-        return self._look(self._root)
-
-    def _look(self, path: bytes) -> os.stat_result | None:
+    def look(self, key: str) -> os.stat_result | None:
+        """What is at ``key``, the root itself where that is empty, where it can be had at once. Nothing stays open."""
         if not self._root_is_local:
             return None
-        fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, path, _LOOK_AT, _HOW_SIZE)
+        fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, self._root + key.encode(), _LOOK_AT, _HOW_SIZE)
         if fd < 0:
             return None
         about = os.fstat(fd)
         os.close(fd)
         return about if self._devices.get(about.st_dev) in _LOCAL else None
+
+    def close(self) -> None:
+        """Close what was left open."""
+        if self._files is not None:
+            self._files.close()
+
+    def _find(self, how: int, key: str) -> tuple[int, os.stat_result] | None:
+        """A regular file, open, and what it is, where that can be had at once; ``_done`` takes it back."""
+        if not self._root_is_local:
+            return None
+        found = None if self._files is None else self._files.find((how, key))
+        if found is not None:
+            return found
+        fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, self._root + key.encode(), how, _HOW_SIZE)
+        if fd < 0:
+            return None
+        about = os.fstat(fd)
+        if stat.S_ISREG(about.st_mode) and self._devices.get(about.st_dev) in _LOCAL:
+            return fd, about
+        os.close(fd)
+        return None
+
+    def _done(self, how: int, key: str, fd: int, about: os.stat_result) -> None:
+        if self._files is None:
+            os.close(fd)
+        else:
+            self._files.keep((how, key), fd, about)
 
     def read_open(self, fd: int, offset: int, size: int) -> bytes:
         """What is in memory of an open file from ``offset`` on, ``size`` bytes at most; it may be nothing."""
@@ -116,16 +147,12 @@ class PromptReader:
 
     def read(self, key: str, span: Span | None, most: int) -> Piece | None:
         """A file, or the part of it that ``span`` names, where it is not longer than ``most`` bytes and in memory."""
-        if not self._root_is_local:
+        found = self._find(_READ_AT, key)
+        if found is None:
             return None
-        fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, self._root + key.encode(), _READ_AT, _HOW_SIZE)
-        if fd < 0:
-            return None
+        fd, about = found
         try:
-            about = os.fstat(fd)
             size = about.st_size
-            if not (stat.S_ISREG(about.st_mode) and self._devices.get(about.st_dev) in _LOCAL):
-                return None
             offset, length = (0, size) if span is None else span.resolve(size)
             if length > most:
                 return None
@@ -138,7 +165,7 @@ class PromptReader:
         except (OSError, RangeNotSatisfiable):
             return None
         finally:
-            os.close(fd)
+            self._done(_READ_AT, key, fd, about)
 
 
 def _file_system(fd: int) -> int:

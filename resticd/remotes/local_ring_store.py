@@ -70,7 +70,8 @@ class RingStore:
         """As ``put``. Returns what is stored, None where nothing is."""
         if not await self.put(key, sha256, data):
             return None
-        return self._prompt.stat(key) or Stat(len(data))
+        about = self._prompt.look(key)
+        return Stat(len(data), None if about is None else about.st_mtime)
 
     async def put(self, key: str, sha256: str | None, data: bytes) -> bool:
         """Store ``data`` under ``key``, if that is free, durably. Not to be cancelled.
@@ -109,7 +110,7 @@ class RingStore:
 
     def _usable_ring(self) -> Ring | None:
         """The ring, where one more chain can run and the root is there for certain."""
-        root = self._prompt.root()
+        root = self._prompt.look("")
         if self._over or root is None or not self._place.is_root(root):
             return None
         if self._ring is None:

@@ -152,6 +152,7 @@ async def test_what_is_not_told_promptly(local: LocalRemote, store: Path, monkey
     for behaviour in (cold, lambda *_: 5):
         monkeypatch.setattr(os, "preadv", behaviour)
         assert local.prompt_read("a/x", None, CHUNK) is None
+    local._prompt.close()
     assert not open_files(store)
 
 
