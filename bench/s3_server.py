@@ -20,6 +20,8 @@ class S3Server(Daemon):
     """A server of S3 on ``port`` of 127.0.0.1."""
 
     port: int
+    #: all of SeaweedFS's, this one too
+    ports: tuple[int, ...] = ()
 
     @property
     def url(self) -> str:
@@ -48,6 +50,15 @@ class S3Server(Daemon):
         """SeaweedFS takes its time to end in peace, which nobody needs."""
         return self.kill()
 
+    def kill(self) -> int:
+        """See ``Daemon``. SeaweedFS leaves its sockets in /tmp, one for each port and its gRPC's."""
+        status = super().kill()
+        numbers = {number for port in self.ports for number in (port, port + 10_000)}
+        for path in Path("/tmp").glob("seaweedfs-*.sock"):
+            if int(path.stem.rpartition("-")[2]) in numbers:
+                path.unlink(missing_ok=True)
+        return status
+
 
 def write_logins(scratch: Path) -> Path:
     """A file that tells SeaweedFS of one administrator."""
@@ -70,6 +81,7 @@ def seaweedfs(program: Path, scratch: Path, *flags: str) -> S3Server:
     server = S3Server(
         [
             program,
+            "-logtostderr=true",
             "server",
             f"-dir={data}",
             "-ip=127.0.0.1",
@@ -93,6 +105,6 @@ def seaweedfs(program: Path, scratch: Path, *flags: str) -> S3Server:
         scratch / "weed.log",
         cwd=scratch,
     )
-    server.port = s3
+    server.port, server.ports = s3, (master, volume, filer, s3)
     server.wait_until(lambda: server.answers("/healthz"), 60)
     return server

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 from support.rclone_cli import rclone_options
+from twisted.internet import reactor
 from zope.interface.verify import verifyObject
 
 from resticd.errors import ConfigurationError
 from resticd.interfaces import IRemote
 from resticd.remotes.drivers import LOCAL, MEMORY, REGISTRY, S3_OPTIONS, WEBDAV_OPTIONS
 from resticd.remotes.registry import Driver, Loan, Option, Registry, RemoteSpec, harmless
+from resticd.workers import Workers
 
-LOAN = Loan(reactor=None, workers=None, client=None)  # type: ignore[arg-type]
+LOAN = Loan(reactor=reactor, workers=Workers(reactor), client=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

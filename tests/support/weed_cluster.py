@@ -48,8 +48,10 @@ class WeedCluster(S3Server):
         filer = free_port()
         self._other("filer", filer, "/", master, "-defaultReplicaPlacement=001")
         self.port = free_port()
+        self.ports += (self.port,)
         arguments = [
             peer("weed"),
+            "-logtostderr=true",
             "s3",
             f"-port={self.port}",
             f"-filer=127.0.0.1:{filer}",
@@ -66,7 +68,16 @@ class WeedCluster(S3Server):
         folder.mkdir()
         # The filer reads this from its working directory.
         (folder / "filer.toml").write_text('[leveldb2]\nenabled = true\ndir = "./store"\n')
-        arguments = [peer("weed"), kind, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-port={port}", *flags]
+        self.ports += (port,)
+        arguments = [
+            peer("weed"),
+            "-logtostderr=true",
+            kind,
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-port={port}",
+            *flags,
+        ]
         daemon = self._others.enter_context(_Quick(arguments, folder / "log", cwd=folder))
         daemon.wait_until(lambda: _answers(port, ready))
         return daemon
