@@ -29,6 +29,8 @@ _AT_FDCWD = -100
 #: File systems whose files are described and closed without asking anybody (linux/magic.h): ext2 to ext4, XFS, Btrfs,
 #: ZFS, F2FS, bcachefs, tmpfs, overlayfs. What is on others (NFS, FUSE) a worker looks at.
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x2FC12FC1, 0xF2F52010, 0xCA451A4E, 0x01021994, 0x794C7630}
+#: A file of its lower directory keeps its name there when it is removed (ovl_getattr in fs/overlayfs/inode.c).
+_OVERLAYFS = 0x794C7630
 
 
 class _OpenHow(ctypes.Structure):
@@ -130,7 +132,7 @@ class PromptReader:
         return None
 
     def _done(self, how: int, key: str, fd: int, about: os.stat_result) -> None:
-        if self._files is None:
+        if self._files is None or self._devices.get(about.st_dev) == _OVERLAYFS:
             os.close(fd)
         else:
             self._files.keep((how, key), fd, about)

@@ -120,6 +120,14 @@ def test_what_is_no_file(ask: Ask, store: Path) -> None:
     assert not open_files(store)
 
 
+def test_overlayfs(reader: PromptReader, ask: Ask, store: Path) -> None:
+    """There a file that was removed may say that it has its name still."""
+    reader._devices[store.stat().st_dev] = 0x794C7630
+    (store / "a").write_bytes(b"xxx")
+    assert ask("a") == b"xxx"
+    assert not open_files(store)
+
+
 def test_too_long(reader: PromptReader, store: Path) -> None:
     """A file of which nothing is told is kept like others."""
     (store / "a").write_bytes(b"x" * 101)
