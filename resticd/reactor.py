@@ -56,10 +56,16 @@ class QuickReactor(EPollReactor):
             self._disconnectSelectable(connection, why, True)
 
 
-def install() -> None:
-    """Make it the reactor, where none is installed yet. To be called before anything imports one."""
+def install() -> Any:
+    """Make it the reactor, where none is installed yet. To be called before anything imports one.
+
+    Returns the reactor, whichever it is.
+    """
     if "twisted.internet.reactor" not in sys.modules:
         main.installReactor(QuickReactor())
+    from twisted.internet import reactor
+
+    return reactor
 
 
 def choose(reactor: object, without: Collection[str]) -> None:

@@ -35,12 +35,10 @@ if TYPE_CHECKING:
 
 def makeService(options: Options) -> ResticdService | Supervisor:
     """What ``twistd resticd`` runs. Ends the program where the settings cannot work."""
-    install()
-    from twisted.internet import reactor
-
+    reactor = install()
     try:
-        log = make_log(options.settings, reactor, options.parent)  # type: ignore[arg-type]
-        service = make_service(reactor, options.settings, options.reread, log)  # type: ignore[arg-type]
+        log = make_log(options.settings, reactor, options.parent)
+        service = make_service(reactor, options.settings, options.reread, log)
     except ConfigurationError as error:
         fail(options.settings.explain(error))
     # twistd returns 0 whatever happened while its reactor ran.

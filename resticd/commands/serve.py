@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from resticd.errors import ConfigurationError
 from resticd.options import read_settings
@@ -17,13 +16,10 @@ def serve(argv: Sequence[str]) -> int:
     settings = read_settings(argv)
     from resticd.reactor import install
 
-    install()
-    from twisted.internet import reactor as installed
-
+    reactor = install()
     from resticd.assembly import make_log
     from resticd.service import make_service
 
-    reactor: Any = installed
     try:
         log = make_log(settings, reactor, None)
         log.begin()

@@ -190,10 +190,7 @@ def main(descriptor: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     from resticd.reactor import install
 
-    install()
-    from twisted.internet import reactor as installed
-
-    reactor: Any = installed
+    reactor = install()
     worker = Worker(reactor)
 
     def running() -> None:

@@ -26,11 +26,11 @@ _SYS_OPENAT2 = 437
 _RESOLVE_CACHED = 0x20
 _AT_FDCWD = -100
 
-#: File systems whose files are described and closed without asking anybody (linux/magic.h): ext2 to ext4, XFS, Btrfs,
-#: ZFS, F2FS, bcachefs, tmpfs, overlayfs. What is on others (NFS, FUSE) a worker looks at.
-_LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x2FC12FC1, 0xF2F52010, 0xCA451A4E, 0x01021994, 0x794C7630}
 #: A file of its lower directory keeps its name there when it is removed (ovl_getattr in fs/overlayfs/inode.c).
 _OVERLAYFS = 0x794C7630
+#: File systems whose files are described and closed without asking anybody (linux/magic.h): ext2 to ext4, XFS, Btrfs,
+#: ZFS, F2FS, bcachefs, tmpfs, overlayfs. What is on others (NFS, FUSE) a worker looks at.
+_LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x2FC12FC1, 0xF2F52010, 0xCA451A4E, 0x01021994, _OVERLAYFS}
 
 
 class _OpenHow(ctypes.Structure):
@@ -101,14 +101,12 @@ class PromptReader:
 
     def look(self, key: str) -> os.stat_result | None:
         """What is at ``key``, the root itself where that is empty, where it can be had at once. Nothing stays open."""
-        if not self._root_is_local:
+        opened = self._open(_LOOK_AT, key)
+        if opened is None:
             return None
-        fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, self._root + key.encode(), _LOOK_AT, _HOW_SIZE)
-        if fd < 0:
-            return None
-        about = os.fstat(fd)
+        fd, about = opened
         os.close(fd)
-        return about if self._devices.get(about.st_dev) in _LOCAL else None
+        return about
 
     def close(self) -> None:
         """Close what was left open."""
@@ -117,16 +115,24 @@ class PromptReader:
 
     def _find(self, how: int, key: str) -> tuple[int, os.stat_result] | None:
         """A regular file, open, and what it is, where that can be had at once; ``_done`` takes it back."""
-        if not self._root_is_local:
-            return None
         found = None if self._files is None else self._files.find((how, key))
         if found is not None:
             return found
+        opened = self._open(how, key)
+        if opened is None or stat.S_ISREG(opened[1].st_mode):
+            return opened
+        os.close(opened[0])
+        return None
+
+    def _open(self, how: int, key: str) -> tuple[int, os.stat_result] | None:
+        """What is at ``key``, open, and what it is, where that can be had at once."""
+        if not self._root_is_local:
+            return None
         fd = _syscall(_SYS_OPENAT2, _AT_FDCWD, self._root + key.encode(), how, _HOW_SIZE)
         if fd < 0:
             return None
         about = os.fstat(fd)
-        if stat.S_ISREG(about.st_mode) and self._devices.get(about.st_dev) in _LOCAL:
+        if self._devices.get(about.st_dev) in _LOCAL:
             return fd, about
         os.close(fd)
         return None

@@ -42,9 +42,8 @@ def all_blobs(directory: Directory, prefix: str, names: list[str]) -> bool:
     :param prefix: of a directory at or below that of ``directory``.
     """
     rest = prefix[len(directory_prefix(directory)) :]
-    if (directory.type == "data" and not _DATA_DIRECTORY.fullmatch(rest)) or (directory.type != "data" and rest):
-        return False
-    if not set(map(len, names)) <= {64}:
+    fits = _DATA_DIRECTORY.fullmatch(rest) if directory.type == "data" else not rest
+    if not fits or not set(map(len, names)) <= {64}:
         return False
     text = "".join(names)
     if rest and (text[::64] != rest[0] * len(names) or text[1::64] != rest[1] * len(names)):
